@@ -1,0 +1,519 @@
+//! The coordinator's role: what one coordinator owes all transactions of its share of gids.
+//!
+//! Facts go in by [`Coordinator::handle_event`], time by [`Coordinator::handle_timeout`]; orders
+//! come out by [`Coordinator::poll_command`]. This file holds the table of open transactions, the
+//! memory of ended ones (a gid starts once, law 10), and the questions about transactions that
+//! are not ours. One transaction's own course stands in [`transaction`].
+//!
+//! ```text
+//!  applications ─▶ CommitRequested ──▶┌───────────┐──▶ SendPrepare, SendCommit ─▶ participants
+//!  participants ─▶ VoteReceived ─────▶│Coordinator│
+//!  the log ──────▶ ProposalAnswered ─▶│           │──▶ Propose, LookUp ─▶ the log
+//!  operators ────▶ ResolveRequested ─▶└───────────┘──▶ Reply
+//! ```
+//!
+//! It opens no socket, reads no clock, draws no random number, and awaits nothing.
+
+mod command;
+mod config;
+mod event;
+mod memory;
+mod questions;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use command::{
+    Answer, BranchView, Command, InquiryAnswer, Phase, Refusal, TransactionOutcome, TransactionView,
+};
+pub use config::{Config, Mutant};
+pub use event::{Event, Operation, RegisterAnswer, RequestId, SubmittedBranch, Wait};
+
+use crate::id::{Branch, Gid, Incarnation, TransactionId};
+use crate::outcome::{DecisionRecord, Details};
+use crate::time::Timestamp;
+use crate::vote::{AbortReason, Vote};
+use memory::{Ended, Ending, Memory};
+use questions::Question;
+use transaction::{Step, Transaction};
+
+/// An event that cannot be in the state it meets: a broken contract of the shell or the wire.
+/// Nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{event} of {id} is illegal in state {state}")]
+pub struct IllegalEvent {
+    /// The transaction.
+    pub id: TransactionId,
+    /// The event's name.
+    pub event: &'static str,
+    /// The state's name.
+    pub state: &'static str,
+}
+
+/// The coordinator's role for its share of the gids.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Coordinator {
+    config: Config,
+    /// Ours, while it is live.
+    incarnation: Option<Incarnation>,
+    /// All that the log shows as live; any other counts as ended.
+    live: BTreeSet<Incarnation>,
+    /// The log's floor: nothing at or under it is written or answered (law 7).
+    floor: Gid,
+    log_available: bool,
+    open: BTreeMap<Gid, Transaction>,
+    /// When each open transaction next has something to do by itself.
+    wakes: BTreeSet<(Timestamp, Gid)>,
+    memory: Memory,
+    /// Questions that wait for a look-up in the log.
+    questions: BTreeMap<RequestId, Question>,
+    commands: VecDeque<Command>,
+}
+
+impl Coordinator {
+    /// A core that owns nothing yet. Without an incarnation it starts nothing until
+    /// [`Event::IncarnationStarted`].
+    pub fn new(config: Config, incarnation: Option<Incarnation>, floor: Gid) -> Self {
+        Self {
+            memory: Memory::new(config.remembered_max),
+            config,
+            incarnation,
+            live: incarnation.into_iter().collect(),
+            floor,
+            log_available: true,
+            open: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            questions: BTreeMap::new(),
+            commands: VecDeque::new(),
+        }
+    }
+
+    /// Takes in one fact.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`]; the state is as before.
+    pub fn handle_event(&mut self, event: Event, now: Timestamp) -> Result<(), IllegalEvent> {
+        match event {
+            Event::BeginRequested { id, details, timeout, request } => {
+                let answer = self.begin(id, details, timeout, now);
+                self.reply(request, answer);
+            }
+            Event::EnlistRequested { id, branch, time_left, request } => {
+                let answer = self.enlist(id, branch, time_left, now);
+                self.reply(request, answer.map_or_else(Answer::Refused, |()| Answer::Enlisted));
+            }
+            Event::CommitRequested { id, branches, details, timeout, wait, request } => {
+                self.commit(id, branches, details, timeout, wait, request, now);
+            }
+            Event::SubmitRequested { id, branches, details, timeout, wait, request } => {
+                self.submit(id, branches, details, timeout, wait, request, now);
+            }
+            Event::AbortRequested { id, branches, reason, request } => {
+                self.abort(id, branches, reason, request, now);
+            }
+            Event::OutcomeRequested { id, branches, request } => {
+                self.query(id, branches, request, now);
+            }
+            Event::ResolveRequested { id, branches, reason, request } => {
+                self.resolve(id, branches, reason, request, now);
+            }
+            Event::RetryRequested { gid } => {
+                self.with(gid, now, Transaction::retry);
+            }
+            Event::VoteReceived { id, branch, vote } => return self.vote(id, branch, vote, now),
+            Event::RegisterAnswered { id, branch, answer } => {
+                return self
+                    .with(id.gid, now, |transaction, step| {
+                        transaction.register_answered(branch, answer, step)
+                    })
+                    .unwrap_or(Ok(()));
+            }
+            Event::BranchFinished { id, branch, outcome } => {
+                return self
+                    .with(id.gid, now, |transaction, step| transaction.branch_finished(branch, outcome, step))
+                    .unwrap_or(Ok(()));
+            }
+            Event::BranchFailed { id, branch, error } => {
+                self.with(id.gid, now, |transaction, _| {
+                    transaction.branch_failed(branch, error);
+                });
+            }
+            Event::PrepareNotSent { id, branch } => {
+                self.with(id.gid, now, |transaction, _| {
+                    transaction.prepare_not_sent(branch);
+                });
+            }
+            Event::InquiryReceived { id, branch, evidence, request } => {
+                self.inquire(id, &branch, evidence, request, now);
+            }
+            Event::ProposalAnswered { id, proposed, result } => {
+                return self
+                    .with(id.gid, now, |transaction, step| {
+                        transaction.proposal_answered(proposed, result, step)
+                    })
+                    .unwrap_or(Err(IllegalEvent { id, event: "answer to a proposal", state: "not open" }));
+            }
+            Event::LookedUp { id, request, result } => return self.looked_up(id, request, result),
+            Event::CommitRecovered { record } => self.recover(record, now),
+            Event::InstanceAttached { resource, instance } => {
+                self.with_each(now, |transaction, step| {
+                    transaction.instance_attached(&resource, instance, step);
+                });
+            }
+            Event::LogAvailabilityChanged { available } => {
+                self.log_available = available;
+                if available {
+                    self.with_each(now, Transaction::log_available);
+                }
+            }
+            Event::LiveIncarnationsRead { live } => {
+                self.live = live;
+                self.live.extend(self.incarnation);
+            }
+            Event::IncarnationEnded => self.incarnation_ended(now),
+            Event::IncarnationStarted { incarnation } => {
+                self.incarnation = Some(incarnation);
+                self.live.insert(incarnation);
+            }
+            Event::FloorRaised { floor } => self.floor = self.floor.max(floor),
+        }
+        Ok(())
+    }
+
+    /// Acts on every deadline that is due. The caller's promise that `now` never goes back is no
+    /// condition of safety.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let due: Vec<Gid> = self.wakes.iter().take_while(|(at, _)| *at <= now).map(|(_, gid)| *gid).collect();
+        for gid in due {
+            self.with(gid, now, Transaction::handle_timeout);
+        }
+    }
+
+    /// The next order, until there is none.
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// All transactions that are not finished, in gid order.
+    pub fn transactions(&self, now: Timestamp) -> impl Iterator<Item = TransactionView> + '_ {
+        self.open.values().map(move |transaction| transaction.view(now))
+    }
+
+    /// One transaction, if it is not finished.
+    pub fn transaction(&self, gid: Gid, now: Timestamp) -> Option<TransactionView> {
+        self.open.get(&gid).map(|transaction| transaction.view(now))
+    }
+
+    /// How many transactions are not finished.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether every transaction is finished.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Gids up to this are not started any more (law 10): what an application must draw above.
+    pub fn start_floor(&self) -> Gid {
+        self.memory.start_floor().max(self.floor)
+    }
+
+    // ---- requests of applications and participants ---------------------------------------------
+
+    /// Whether an unknown gid may be started here.
+    fn may_start(&self, id: TransactionId) -> Result<(), Refusal> {
+        match self.incarnation {
+            None => Err(Refusal::NoIncarnation),
+            Some(own) if own != id.incarnation && !self.config.plays(Mutant::ForeignCommitRuns) => {
+                Err(Refusal::NotOwner)
+            }
+            Some(_) if id.gid <= self.floor => Err(Refusal::Forgotten),
+            Some(_) if self.memory.get(id.gid).is_some() => Err(Refusal::Ended),
+            Some(_) if !self.memory.may_start(id.gid) => Err(Refusal::TooOldToStart),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn begin(
+        &mut self,
+        id: TransactionId,
+        details: Arc<Details>,
+        timeout: Duration,
+        now: Timestamp,
+    ) -> Answer {
+        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
+            return Answer::Begun;
+        }
+        if let Err(refusal) = self.may_start(id) {
+            return Answer::Refused(refusal);
+        }
+        self.start(now, |step| Transaction::begin(id, details, timeout, step));
+        Answer::Begun
+    }
+
+    fn enlist(
+        &mut self,
+        id: TransactionId,
+        branch: Branch,
+        time_left: Duration,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if id.gid <= self.floor {
+            return Err(Refusal::Forgotten);
+        }
+        if !self.open.contains_key(&id.gid) {
+            self.may_start(id)?;
+            self.start(now, |step| Transaction::begin(id, Arc::default(), time_left, step));
+        }
+        self.with(id.gid, now, |transaction, step| {
+            if transaction.id() == id { transaction.enlist(branch, step) } else { Err(Refusal::NotOwner) }
+        })
+        .unwrap_or(Err(Refusal::Ended))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
+    fn commit(
+        &mut self,
+        id: TransactionId,
+        branches: BTreeSet<Branch>,
+        details: Arc<Details>,
+        timeout: Duration,
+        wait: Wait,
+        request: RequestId,
+        now: Timestamp,
+    ) {
+        if branches.len() > self.config.branches_max {
+            self.reply(request, Answer::Refused(Refusal::TooManyBranches));
+            return;
+        }
+        let known = self.open.get(&id.gid);
+        let starts = match known {
+            Some(open) => open.id() == id && open.is_active(),
+            None => self.may_start(id).is_ok(),
+        };
+        if !starts {
+            self.ask_outcome(id, Some(branches), wait, request, now);
+            return;
+        }
+        if !self.log_available && !is_own_register(&branches) && !branches.is_empty() {
+            self.reply(request, Answer::Refused(Refusal::LogUnavailable));
+            return;
+        }
+        if known.is_none() {
+            self.start(now, |step| Transaction::begin(id, Arc::clone(&details), timeout, step));
+        }
+        self.with(id.gid, now, |transaction, step| {
+            transaction.commit(branches, details, wait, request, step);
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
+    fn submit(
+        &mut self,
+        id: TransactionId,
+        branches: Vec<SubmittedBranch>,
+        details: Arc<Details>,
+        timeout: Duration,
+        wait: Wait,
+        request: RequestId,
+        now: Timestamp,
+    ) {
+        if branches.is_empty() || branches.len() > self.config.branches_max {
+            self.reply(request, Answer::Refused(Refusal::TooManyBranches));
+            return;
+        }
+        let names: BTreeSet<Branch> = branches.iter().map(|submitted| submitted.branch.clone()).collect();
+        let first_use = match (self.open.get(&id.gid), self.memory.get(id.gid)) {
+            (Some(open), _) => Some(open.digest()),
+            // Aborted before it started: there was no body to differ from.
+            (None, Some(ended)) => Some(ended.digest.or(details.digest)),
+            (None, None) => None,
+        };
+        match first_use {
+            Some(digest) if digest != details.digest => {
+                self.reply(request, Answer::Refused(Refusal::RequestDiffers));
+            }
+            Some(_) => self.ask_outcome(id, Some(names), wait, request, now),
+            None if self.may_start(id).is_err() => {
+                self.ask_outcome(id, Some(names), wait, request, now);
+            }
+            None if !self.log_available && !is_own_register(&names) => {
+                self.reply(request, Answer::Refused(Refusal::LogUnavailable));
+            }
+            None => {
+                self.start(now, |step| Transaction::begin(id, details, timeout, step));
+                self.with(id.gid, now, |transaction, step| {
+                    transaction.submit(branches, wait, request, step);
+                });
+            }
+        }
+    }
+
+    fn abort(
+        &mut self,
+        id: TransactionId,
+        branches: Option<BTreeSet<Branch>>,
+        reason: AbortReason,
+        request: RequestId,
+        now: Timestamp,
+    ) {
+        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
+            self.with(id.gid, now, |transaction, step| {
+                transaction.abort_if_undecided(reason, step);
+                transaction.wait_for_outcome(request, Wait::Finished, step);
+            });
+        } else if self.may_start(id).is_ok() {
+            // Never begun here, and now it never will be.
+            let ending = Ending::Aborted { reason, heuristic: None };
+            self.reply(request, Answer::Outcome(ending.outcome()));
+            self.memory.insert(Ended { id, ending, digest: None }, self.incarnation);
+        } else {
+            self.ask_outcome(id, branches, Wait::Decision, request, now);
+        }
+    }
+
+    fn resolve(
+        &mut self,
+        id: TransactionId,
+        branches: Option<BTreeSet<Branch>>,
+        reason: AbortReason,
+        request: RequestId,
+        now: Timestamp,
+    ) {
+        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
+            self.with(id.gid, now, |transaction, step| {
+                transaction.resolve(reason, step);
+                transaction.wait_for_outcome(request, Wait::Decision, step);
+            });
+        } else if let (Some(branches), None) = (branches, self.memory.get(id.gid)) {
+            self.make_definite(id, branches, reason, Wait::Decision, request, now);
+        } else {
+            self.ask_outcome(id, None, Wait::Decision, request, now);
+        }
+    }
+
+    fn vote(
+        &mut self,
+        id: TransactionId,
+        branch: Branch,
+        vote: Vote,
+        now: Timestamp,
+    ) -> Result<(), IllegalEvent> {
+        if let Some(open) = self.open.get(&id.gid) {
+            if open.id() != id {
+                return Err(IllegalEvent { id, event: "vote", state: "of another incarnation" });
+            }
+            return self
+                .with(id.gid, now, |transaction, step| transaction.vote(&branch, vote, step))
+                .unwrap_or(Ok(()));
+        }
+        // A no, or a read-only vote, of a transaction that is over: nothing is owed.
+        if matches!(vote, Vote::Commit(_)) {
+            self.late_vote(id, branch, vote, now);
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, record: DecisionRecord, now: Timestamp) {
+        let gid = record.id.gid;
+        if self.open.contains_key(&gid) {
+            // A proposal of ours for the same gid is under way, and will be answered with this
+            // record; or it is being driven already.
+            return;
+        }
+        if matches!(self.memory.get(gid), Some(Ended { ending: Ending::Committed { .. }, .. })) {
+            self.commands.push_back(Command::RecordFinished { id: record.id });
+            return;
+        }
+        self.start(now, |step| Transaction::recovered(&record, step));
+    }
+
+    fn incarnation_ended(&mut self, now: Timestamp) {
+        let Some(ended) = self.incarnation.take() else {
+            return;
+        };
+        self.live.remove(&ended);
+        self.with_each(now, |transaction, step| {
+            if transaction.id().incarnation == ended {
+                transaction.owner_ended(step);
+            }
+        });
+    }
+
+    // ---- the table -----------------------------------------------------------------------------
+
+    fn reply(&mut self, request: RequestId, answer: Answer) {
+        self.commands.push_back(Command::Reply { request, answer });
+    }
+
+    /// Puts a transaction into the table.
+    fn start(&mut self, now: Timestamp, make: impl FnOnce(&mut Step<'_>) -> Transaction) -> Gid {
+        let mut step = Step { commands: &mut self.commands, config: &self.config, now };
+        let transaction = make(&mut step);
+        let gid = transaction.id().gid;
+        self.open.insert(gid, transaction);
+        self.tidy(gid);
+        gid
+    }
+
+    /// Has an open transaction take one step, and notes what follows from it.
+    fn with<R>(
+        &mut self,
+        gid: Gid,
+        now: Timestamp,
+        act: impl FnOnce(&mut Transaction, &mut Step<'_>) -> R,
+    ) -> Option<R> {
+        let transaction = self.open.get_mut(&gid)?;
+        let mut step = Step { commands: &mut self.commands, config: &self.config, now };
+        let result = act(transaction, &mut step);
+        self.tidy(gid);
+        Some(result)
+    }
+
+    fn with_each(&mut self, now: Timestamp, mut act: impl FnMut(&mut Transaction, &mut Step<'_>)) {
+        let gids: Vec<Gid> = self.open.keys().copied().collect();
+        for gid in gids {
+            self.with(gid, now, &mut act);
+        }
+    }
+
+    /// Moves a transaction that is over into memory, and keeps the wake-ups in step with the rest.
+    fn tidy(&mut self, gid: Gid) {
+        let Some(transaction) = self.open.get_mut(&gid) else {
+            return;
+        };
+        let wake = if transaction.is_over() { None } else { transaction.wake(&self.config) };
+        if wake != transaction.noted_wake {
+            if let Some(at) = std::mem::replace(&mut transaction.noted_wake, wake) {
+                self.wakes.remove(&(at, gid));
+            }
+            if let Some(at) = wake {
+                self.wakes.insert((at, gid));
+            }
+        }
+        if transaction.is_over()
+            && let Some(over) = self.open.remove(&gid)
+            && let Some(ended) = over.into_ended()
+            && !self.config.plays(Mutant::StartsTwice)
+        {
+            self.memory.insert(ended, self.incarnation);
+        }
+    }
+}
+
+/// Whether a transaction of exactly these branches has its register in its one branch's own
+/// database: if and only if the set names one branch, and that carries the marker flag (H5).
+fn is_own_register(branches: &BTreeSet<Branch>) -> bool {
+    let mut names = branches.iter();
+    matches!((names.next(), names.next()), (Some(only), None) if only.marker)
+}

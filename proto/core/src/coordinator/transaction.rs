@@ -1,0 +1,549 @@
+//! One global transaction at a coordinator: its phases, its timers, and what it looks like.
+//!
+//! ```text
+//!              all read-only ──────────────────────────────────────────▶ committed
+//!  Active ─▶ Preparing ─┬─ all votes in ─▶ Proposing ─▶ (won, lost) ─▶ Committing ─▶ committed
+//!    │          │       │                     │ fenced                      ▲
+//!    │          │       └ one marker branch   ▼                    (lost)   │
+//!    │          │         OnePhase         Closing ◀─ inquiry, resolve, foreign commit
+//!    │          │            │ unknown        │ (won, lost)
+//!    └──────────┴──▶ Aborting ◀─ Settling ────┘ ─▶ aborted
+//! ```
+//!
+//! *Proposed* is `OnePhase`, `Proposing` and everything after: from there on only the register
+//! says what the outcome is (law 4). The transitions stand in [`voting`] (up to the proposal),
+//! [`deciding`] (register and answers from it) and [`finishing`] (phase 2).
+
+mod deciding;
+mod finishing;
+mod voting;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::IllegalEvent;
+use super::command::{
+    Answer, BranchView, Command, InquiryAnswer, Phase, TransactionOutcome, TransactionView,
+};
+use super::config::Config;
+use super::event::{Operation, RequestId, Wait};
+use super::memory::{Ended, Ending};
+use crate::id::{Branch, BranchId, TransactionId};
+use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, HeuristicOutcome, combine};
+use crate::time::Timestamp;
+use crate::vote::{AbortReason, Evidence, Vote};
+
+/// What a transition may use: the queue of orders, the settings, and the time.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) commands: &'a mut VecDeque<Command>,
+    pub(super) config: &'a Config,
+    pub(super) now: Timestamp,
+}
+
+impl Step<'_> {
+    pub(super) fn order(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+
+    pub(super) fn reply(&mut self, request: RequestId, answer: Answer) {
+        self.order(Command::Reply { request, answer });
+    }
+}
+
+/// Where a transaction is. Facts about it that hold in one phase only stand inside that phase.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum State {
+    /// Collecting branches.
+    Active,
+    /// Commit was asked; votes are awaited. Not proposed: may be aborted freely.
+    Preparing,
+    /// One-phase commit is, or was, with a session: proposed to the branch's own register.
+    OnePhase {
+        /// Prepares ordered, less those that the shell certified as not handed over. While it is
+        /// zero nothing was proposed.
+        handed_over: u32,
+    },
+    /// The register of the one branch is being asked, which closes it if it is open.
+    Settling {
+        /// Whether this is a question about a transaction that is not ours to finish: dropped
+        /// when nobody waits for the answer any more.
+        asked_only: bool,
+    },
+    /// The commit record is with the log.
+    Proposing {
+        record: DecisionRecord,
+        /// Whether the log owes an answer now; if not, the next attempt is due by the timer.
+        in_flight: bool,
+        /// Whether an attempt's answer was lost: then "forgotten" proves nothing.
+        maybe_written: bool,
+    },
+    /// An abort record is with the log, to be written if none stands.
+    Closing { reason: AbortReason, in_flight: bool },
+    /// Commit is decided and durable.
+    Committing,
+    /// Abort is decided, or needs no record.
+    Aborting { reason: AbortReason },
+    /// Over; to be moved into memory.
+    Over(Ending),
+    /// A mere question that nobody waits for any more; nothing was established.
+    Dropped,
+}
+
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Preparing => "preparing",
+            Self::OnePhase { .. } => "one-phase",
+            Self::Settling { .. } => "settling",
+            Self::Proposing { .. } => "proposing",
+            Self::Closing { .. } => "closing",
+            Self::Committing => "committing",
+            Self::Aborting { .. } => "aborting",
+            Self::Over(_) => "over",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// One branch, as the coordinator knows it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct BranchState {
+    branch: Branch,
+    /// To be executed at Prepare, in a one-shot transaction.
+    operation: Option<Operation>,
+    vote: Option<Vote>,
+    outcome: Option<BranchOutcome>,
+    attempts: u32,
+    last_error: Option<Arc<str>>,
+    /// Prepare could not be handed to any session so far.
+    not_attached: bool,
+}
+
+impl BranchState {
+    fn new(branch: Branch, operation: Option<Operation>) -> Self {
+        Self {
+            branch,
+            operation,
+            vote: None,
+            outcome: None,
+            attempts: 0,
+            last_error: None,
+            not_attached: false,
+        }
+    }
+
+    /// The evidence of a commit vote.
+    fn evidence(&self) -> Option<&Evidence> {
+        match &self.vote {
+            Some(Vote::Commit(evidence)) => Some(evidence),
+            Some(Vote::ReadOnly | Vote::Abort(_)) | None => None,
+        }
+    }
+}
+
+/// A request for the outcome that is not answered yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Waiter {
+    request: RequestId,
+    wait: Wait,
+}
+
+/// An inquiry that waits for the register's answer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Inquirer {
+    request: RequestId,
+    branch: BranchId,
+    evidence: Evidence,
+}
+
+/// One global transaction that is not over.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Transaction {
+    id: TransactionId,
+    details: Arc<Details>,
+    began: Timestamp,
+    deadline: Timestamp,
+    state: State,
+    branches: BTreeMap<BranchId, BranchState>,
+    waiters: Vec<Waiter>,
+    inquirers: Vec<Inquirer>,
+    /// Attempts in the present phase, for the retry delay.
+    attempts: u32,
+    retry_at: Option<Timestamp>,
+    /// When waiting requests are answered with what is known then.
+    answer_by: Option<Timestamp>,
+    /// Whether a prepare record was ordered.
+    recorded_undecided: bool,
+    /// The wake-up that the coordinator has noted for it.
+    pub(super) noted_wake: Option<Timestamp>,
+}
+
+impl Transaction {
+    fn new(
+        id: TransactionId,
+        details: Arc<Details>,
+        deadline: Timestamp,
+        state: State,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            details,
+            began: now,
+            deadline,
+            state,
+            branches: BTreeMap::new(),
+            waiters: Vec::new(),
+            inquirers: Vec::new(),
+            attempts: 0,
+            retry_at: None,
+            answer_by: None,
+            recorded_undecided: false,
+            noted_wake: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_) | State::Dropped)
+    }
+
+    /// What memory keeps of it; `None` if it is not over, or if nothing was established.
+    pub(super) fn into_ended(self) -> Option<Ended> {
+        match self.state {
+            State::Over(ending) => Some(Ended { id: self.id, ending, digest: self.details.digest }),
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Dropped => None,
+        }
+    }
+
+    /// Whether commit was not asked yet.
+    pub(super) fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
+
+    /// Whether its register is being asked, so that an answer is on its way.
+    pub(super) fn is_question(&self) -> bool {
+        matches!(self.state, State::Closing { .. } | State::Settling { .. })
+    }
+
+    /// The log can be written again: what waits for that is not kept waiting for its timer.
+    pub(super) fn log_available(&mut self, step: &mut Step<'_>) {
+        if self.retry_at.is_some() && matches!(self.state, State::Proposing { .. } | State::Closing { .. }) {
+            self.retry_at = None;
+            self.propose(step);
+        }
+    }
+
+    pub(super) fn digest(&self) -> Option<[u8; 16]> {
+        self.details.digest
+    }
+
+    fn illegal(&self, event: &'static str) -> IllegalEvent {
+        IllegalEvent { id: self.id, event, state: self.state.name() }
+    }
+
+    /// Whether nothing has been decided and nothing was proposed.
+    fn is_undecided(&self) -> bool {
+        !matches!(self.state, State::Committing | State::Aborting { .. } | State::Over(_) | State::Dropped)
+    }
+
+    /// The next attempt of the present phase is due after a delay that grows.
+    fn schedule_retry(&mut self, step: &Step<'_>) {
+        self.attempts = self.attempts.saturating_add(1);
+        // The low byte of a gid is random: transactions do not retry in step.
+        let fraction = self.id.gid.as_uuid().as_bytes()[15];
+        self.retry_at = Some(step.now + step.config.retry.after(self.attempts, fraction));
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.attempts = 0;
+        self.retry_at = None;
+    }
+
+    // ---- time ------------------------------------------------------------------------------
+
+    /// When this transaction next has something to do by itself.
+    pub(super) fn wake(&self, config: &Config) -> Option<Timestamp> {
+        let deadline = match self.state {
+            State::Active | State::Preparing | State::OnePhase { .. } => Some(self.deadline),
+            State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Over(_)
+            | State::Dropped => None,
+        };
+        let record = (self.is_undecided() && !self.recorded_undecided)
+            .then(|| self.began + config.undecided_record_after);
+        [deadline, record, self.retry_at, self.answer_by].into_iter().flatten().min()
+    }
+
+    /// Acts on every deadline of its own that is due.
+    pub(super) fn handle_timeout(&mut self, step: &mut Step<'_>) {
+        if self.is_undecided()
+            && !self.recorded_undecided
+            && self.began + step.config.undecided_record_after <= step.now
+        {
+            self.recorded_undecided = true;
+            step.order(Command::RecordUndecided {
+                id: self.id,
+                branches: self.branches.values().map(|state| state.branch.clone()).collect(),
+                details: Arc::clone(&self.details),
+                age: step.now.since(self.began),
+            });
+        }
+        if self.deadline <= step.now {
+            self.deadline_passed(step);
+        }
+        if self.retry_at.is_some_and(|at| at <= step.now) {
+            self.retry_at = None;
+            self.retry(step);
+        }
+        if self.answer_by.is_some_and(|at| at <= step.now) {
+            self.answer_by = None;
+            self.bound_passed(step);
+        }
+    }
+
+    /// Does again what the present phase is waiting for.
+    pub(super) fn retry(&mut self, step: &mut Step<'_>) {
+        match self.state {
+            State::Preparing | State::OnePhase { .. } => self.send_prepares(step),
+            State::Settling { .. } => self.send_settle(step),
+            State::Proposing { .. } | State::Closing { .. } => self.propose(step),
+            State::Committing | State::Aborting { .. } => self.send_decisions(step),
+            State::Active | State::Over(_) | State::Dropped => {}
+        }
+    }
+
+    /// Requests have waited long enough: they are told what is known.
+    fn bound_passed(&mut self, step: &mut Step<'_>) {
+        let answer = match self.state {
+            State::Committing | State::Aborting { .. } => self.outcome(),
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Over(_)
+            | State::Dropped => TransactionOutcome::Unknown,
+        };
+        for waiter in std::mem::take(&mut self.waiters) {
+            step.reply(waiter.request, Answer::Outcome(answer.clone()));
+        }
+        match &self.state {
+            // An abort is presumed: whoever still holds a branch will inquire (law 3).
+            State::Aborting { reason } => {
+                let reason = reason.clone();
+                self.end_aborted(reason, step);
+            }
+            State::Settling { asked_only: true } => self.state = State::Dropped,
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Over(_)
+            | State::Dropped => {}
+        }
+    }
+
+    // ---- answers ---------------------------------------------------------------------------
+
+    /// What is known of the outcome now.
+    pub(super) fn outcome(&self) -> TransactionOutcome {
+        let unfinished = || {
+            self.branches
+                .values()
+                .filter(|state| state.outcome.is_none())
+                .map(|state| state.branch.clone())
+                .collect()
+        };
+        match &self.state {
+            State::Committing => TransactionOutcome::Committed {
+                read_only: false,
+                unfinished: unfinished(),
+                heuristic: self.heuristic(Decision::Commit),
+            },
+            State::Aborting { reason } => TransactionOutcome::Aborted {
+                reason: reason.clone(),
+                unfinished: unfinished(),
+                heuristic: self.heuristic(Decision::Abort),
+            },
+            State::Over(ending) => ending.outcome(),
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Dropped => TransactionOutcome::Pending,
+        }
+    }
+
+    fn heuristic(&self, decision: Decision) -> Option<HeuristicOutcome> {
+        combine(decision, self.branches.values().filter_map(|state| state.outcome.as_ref()))
+    }
+
+    /// A request waits for the outcome. Single flight: it never starts anything (A13).
+    pub(super) fn wait_for_outcome(&mut self, request: RequestId, wait: Wait, step: &mut Step<'_>) {
+        let answer_now = match &self.state {
+            State::Committing | State::Aborting { .. } => wait == Wait::Decision,
+            State::Over(_) => true,
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Dropped => false,
+        };
+        if answer_now {
+            step.reply(request, Answer::Outcome(self.outcome()));
+            return;
+        }
+        self.waiters.push(Waiter { request, wait });
+        if self.answer_by.is_none() {
+            self.answer_by = match &self.state {
+                State::Committing | State::Aborting { .. } => Some(step.now + step.config.finished_bound),
+                // A lost answer is being made up for already; whoever asks now waits no longer
+                // than the first one did.
+                State::Proposing { in_flight: false, .. }
+                | State::Closing { in_flight: false, .. }
+                | State::Settling { .. } => Some(step.now + step.config.unknown_bound),
+                State::Active
+                | State::Preparing
+                | State::OnePhase { .. }
+                | State::Proposing { .. }
+                | State::Closing { .. }
+                | State::Over(_)
+                | State::Dropped => None,
+            };
+        }
+    }
+
+    /// An inquiry about a branch that is prepared somewhere.
+    pub(super) fn inquire(
+        &mut self,
+        request: RequestId,
+        branch: BranchId,
+        evidence: Evidence,
+        step: &mut Step<'_>,
+    ) {
+        if step.config.plays(super::Mutant::AbortToInquiryWhileVoting)
+            && matches!(self.state, State::Preparing)
+        {
+            step.reply(request, Answer::Inquiry(InquiryAnswer::Abort));
+            return;
+        }
+        match self.state {
+            State::Closing { .. } => self.inquirers.push(Inquirer { request, branch, evidence }),
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Over(_)
+            | State::Dropped => {
+                let answer = self.inquiry_answer(branch, &evidence);
+                step.reply(request, Answer::Inquiry(answer));
+            }
+        }
+    }
+
+    fn inquiry_answer(&self, branch: BranchId, evidence: &Evidence) -> InquiryAnswer {
+        match &self.state {
+            State::Committing => match self.branches.get(&branch) {
+                Some(state) => match state.evidence() {
+                    Some(decided) if decided.same_execution(evidence) => InquiryAnswer::Commit(decided.clone()),
+                    // Another execution than the decided one is rolled back, but only once the
+                    // decided one is known committed (law 1, H3).
+                    Some(_) if state.outcome.is_none() => InquiryAnswer::Wait { owner: self.id.incarnation },
+                    Some(_) | None => InquiryAnswer::Abort,
+                },
+                None => InquiryAnswer::Abort,
+            },
+            State::Aborting { .. } | State::Over(Ending::Aborted { .. }) => InquiryAnswer::Abort,
+            State::Over(Ending::Forgotten) => InquiryAnswer::Quarantine,
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Dropped
+            // Committed and finished: only the record can tell which execution was decided.
+            | State::Over(Ending::Committed { .. }) => InquiryAnswer::Wait { owner: self.id.incarnation },
+        }
+    }
+
+    fn answer_inquirers(&mut self, step: &mut Step<'_>) {
+        for inquirer in std::mem::take(&mut self.inquirers) {
+            let answer = self.inquiry_answer(inquirer.branch, &inquirer.evidence);
+            step.reply(inquirer.request, Answer::Inquiry(answer));
+        }
+    }
+
+    // ---- views -----------------------------------------------------------------------------
+
+    /// What it looks like from outside.
+    pub(super) fn view(&self, now: Timestamp) -> TransactionView {
+        let (phase, reason, log_unknown) = match &self.state {
+            State::Active => (Phase::Active, None, false),
+            State::Preparing => (Phase::Preparing, None, false),
+            State::OnePhase { .. } | State::Settling { .. } => (Phase::Deciding, None, false),
+            State::Proposing { in_flight, .. } => (Phase::Deciding, None, !in_flight),
+            State::Closing { reason, in_flight } => (Phase::Deciding, Some(reason.clone()), !in_flight),
+            State::Committing | State::Over(Ending::Committed { .. }) => (Phase::Committing, None, false),
+            State::Aborting { reason } => (Phase::Aborting, Some(reason.clone()), false),
+            State::Over(Ending::Aborted { .. } | Ending::Forgotten) | State::Dropped => {
+                (Phase::Aborting, None, false)
+            }
+        };
+        TransactionView {
+            id: self.id,
+            phase,
+            details: Arc::clone(&self.details),
+            age: now.since(self.began),
+            reason,
+            branches: self
+                .branches
+                .values()
+                .map(|state| BranchView {
+                    branch: state.branch.clone(),
+                    vote: state.vote.clone(),
+                    outcome: state.outcome.clone(),
+                    attempts: state.attempts,
+                    last_error: state.last_error.clone(),
+                })
+                .collect(),
+            next_attempt_in: self.retry_at.map(|at| at.since(now)),
+            log_unknown,
+        }
+    }
+
+    fn time_left(&self, now: Timestamp) -> Duration {
+        self.deadline.since(now)
+    }
+}

@@ -1,0 +1,281 @@
+//! From the proposal to the decision: what the register is asked, and what its answer does.
+//!
+//! `SendCommit` comes out of this file only while an answer of the register is handled
+//! (law 2): a won or lost proposal, or a commit that recovery read from the log.
+
+use std::sync::Arc;
+
+use super::{BranchState, State, Step, Transaction};
+use crate::coordinator::command::{Command, TransactionOutcome};
+use crate::coordinator::event::RegisterAnswer;
+use crate::coordinator::memory::Ending;
+use crate::coordinator::{IllegalEvent, Mutant};
+use crate::id::{Branch, BranchId, TransactionId};
+use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, ProposalResult};
+use crate::time::Timestamp;
+use crate::vote::{AbortKind, AbortReason, Vote};
+
+impl Transaction {
+    /// A transaction known by name only, to be closed: abort is written if nothing stands.
+    pub(in crate::coordinator) fn close(id: TransactionId, reason: AbortReason, step: &mut Step<'_>) -> Self {
+        let state = State::Closing { reason, in_flight: false };
+        let mut transaction = Self::unrecorded(id, Arc::default(), state, step);
+        transaction.propose(step);
+        transaction
+    }
+
+    /// A one-branch transaction known by name only: its branch's register is asked.
+    pub(in crate::coordinator) fn settle(id: TransactionId, branch: Branch, step: &mut Step<'_>) -> Self {
+        let state = State::Settling { asked_only: true };
+        let mut transaction = Self::unrecorded(id, Arc::default(), state, step);
+        transaction.branches.insert(branch.id, BranchState::new(branch, None));
+        transaction.send_settle(step);
+        transaction
+    }
+
+    /// A commit that recovery found unfinished in the log.
+    pub(in crate::coordinator) fn recovered(record: &DecisionRecord, step: &mut Step<'_>) -> Self {
+        let mut transaction =
+            Self::unrecorded(record.id, Arc::clone(&record.details), State::Committing, step);
+        transaction.obey_commit(record, step);
+        transaction
+    }
+
+    /// One that we did not begin: it needs no prepare record of ours, and if its owner left one,
+    /// that goes when it is decided.
+    fn unrecorded(id: TransactionId, details: Arc<Details>, state: State, step: &Step<'_>) -> Self {
+        let mut transaction = Self::new(id, details, Timestamp::ORIGIN, state, step.now);
+        transaction.recorded_undecided = true;
+        transaction
+    }
+
+    /// Keeps a branch that voted although nothing is known of its transaction (E5): it is told the
+    /// decision once that stands.
+    pub(in crate::coordinator) fn add_voter(&mut self, branch: Branch, vote: Vote) {
+        let mut state = BranchState::new(branch, None);
+        state.vote = Some(vote);
+        self.branches.entry(state.branch.id).or_insert(state);
+    }
+
+    /// Hands the record to the log, unless an attempt is under way.
+    pub(super) fn propose(&mut self, step: &mut Step<'_>) {
+        let record = match &mut self.state {
+            State::Proposing { record, in_flight, .. } if !*in_flight => {
+                *in_flight = true;
+                record.clone()
+            }
+            State::Closing { reason, in_flight } if !*in_flight => {
+                *in_flight = true;
+                DecisionRecord {
+                    details: Arc::clone(&self.details),
+                    ..DecisionRecord::abort(self.id, reason.clone())
+                }
+            }
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Over(_)
+            | State::Dropped => return,
+        };
+        step.order(Command::Propose { record });
+    }
+
+    /// The log answered a proposal.
+    pub(in crate::coordinator) fn proposal_answered(
+        &mut self,
+        proposed: Decision,
+        result: ProposalResult,
+        step: &mut Step<'_>,
+    ) -> Result<(), IllegalEvent> {
+        match (&mut self.state, proposed) {
+            (State::Proposing { in_flight, .. }, Decision::Commit)
+            | (State::Closing { in_flight, .. }, Decision::Abort)
+                if *in_flight =>
+            {
+                *in_flight = false;
+            }
+            _ => return Err(self.illegal("answer to a proposal")),
+        }
+        match result {
+            ProposalResult::Won => self.won(step),
+            ProposalResult::Lost(record) => self.obey(*record, step),
+            ProposalResult::Fenced => {
+                if proposed == Decision::Abort {
+                    return Err(self.illegal("fenced abort"));
+                }
+                // Ours was not written and cannot be any more; somebody else may have closed it.
+                let reason =
+                    AbortReason::new(AbortKind::OwnerEnded, "its coordinator's incarnation was ended");
+                self.enter(State::Closing { reason, in_flight: false });
+                self.propose(step);
+            }
+            ProposalResult::Forgotten => self.below_floor(step),
+            ProposalResult::Unknown => self.unknown(step),
+        }
+        Ok(())
+    }
+
+    fn won(&mut self, step: &mut Step<'_>) {
+        match std::mem::replace(&mut self.state, State::Dropped) {
+            State::Proposing { record, .. } => self.obey_commit(&record, step),
+            State::Closing { reason, .. } => self.abort(reason, step),
+            // Only the two states above have a proposal in flight.
+            other @ (State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Over(_)
+            | State::Dropped) => self.state = other,
+        }
+    }
+
+    /// What stands is obeyed, whoever wrote it (law 1).
+    fn obey(&mut self, record: DecisionRecord, step: &mut Step<'_>) {
+        match record.decision {
+            // The gid is taken by a transaction of another owner: nothing stands for this one, and
+            // nothing ever can.
+            _ if record.id != self.id => {
+                self.abort(AbortReason::new(AbortKind::LogRefused, "its gid is another transaction's"), step);
+            }
+            Decision::Commit => self.obey_commit(&record, step),
+            Decision::Abort => {
+                let reason = record.reason.unwrap_or_else(|| {
+                    AbortReason::new(AbortKind::OwnerEnded, "closed with abort in the log")
+                });
+                self.abort(reason, step);
+            }
+        }
+    }
+
+    fn obey_commit(&mut self, record: &DecisionRecord, step: &mut Step<'_>) {
+        for decided in &*record.branches {
+            let state = self
+                .branches
+                .entry(decided.branch.id)
+                .or_insert_with(|| BranchState::new(decided.branch.clone(), None));
+            state.branch = decided.branch.clone();
+            state.vote = Some(Vote::Commit(decided.evidence.clone()));
+        }
+        // A branch that the record does not name has no part in phase 2: it was read-only, or
+        // it is another execution, which will inquire and be told to abort.
+        self.branches.retain(|id, _| record.branch(*id).is_some());
+        self.enter(State::Committing);
+        self.answer_inquirers(step);
+        self.decided(step);
+        self.send_decisions(step);
+    }
+
+    /// The gid lies under the floor: the log has said nothing and will say nothing any more.
+    fn below_floor(&mut self, step: &mut Step<'_>) {
+        match &self.state {
+            // The only proposer of commit knows that nothing of his was ever written.
+            State::Proposing { maybe_written: false, .. } => {
+                let reason =
+                    AbortReason::new(AbortKind::LogRefused, "the gid is older than the log remembers");
+                self.abort(reason, step);
+            }
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Over(_)
+            | State::Dropped => self.end(Ending::Forgotten, step),
+        }
+    }
+
+    /// The answer was lost: neither success nor failure (law 5). Proposing the same record again is
+    /// the conflicting insert that settles it.
+    fn unknown(&mut self, step: &mut Step<'_>) {
+        if step.config.plays(Mutant::UnknownTakenForAborted) {
+            self.abort(AbortReason::new(AbortKind::LogRefused, "the log did not answer"), step);
+            return;
+        }
+        if let State::Proposing { maybe_written, .. } = &mut self.state {
+            *maybe_written = true;
+        }
+        self.schedule_retry(step);
+        if self.answer_by.is_none() && !self.waiters.is_empty() {
+            self.answer_by = Some(step.now + step.config.unknown_bound);
+        }
+    }
+
+    /// Asks the register of a one-branch transaction.
+    pub(super) fn send_settle(&mut self, step: &mut Step<'_>) {
+        for state in self.branches.values() {
+            step.order(Command::SendSettle { id: self.id, branch: state.branch.clone() });
+        }
+        self.schedule_retry(step);
+        if self.answer_by.is_none() && !self.waiters.is_empty() {
+            self.answer_by = Some(step.now + step.config.unknown_bound);
+        }
+    }
+
+    /// The register of a one-branch transaction answered.
+    pub(in crate::coordinator) fn register_answered(
+        &mut self,
+        branch: BranchId,
+        answer: RegisterAnswer,
+        step: &mut Step<'_>,
+    ) -> Result<(), IllegalEvent> {
+        match self.state {
+            State::OnePhase { .. } | State::Settling { .. } => {}
+            // Repeated, after the first answer ended it.
+            State::Over(_) | State::Dropped => return Ok(()),
+            State::Active
+            | State::Preparing
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Aborting { .. } => return Err(self.illegal("answer of a register")),
+        }
+        let Some(state) = self.branches.get_mut(&branch) else {
+            return Err(self.illegal("answer of another register"));
+        };
+        match answer {
+            RegisterAnswer::Committed => {
+                state.outcome = Some(BranchOutcome::Committed);
+                self.end(Ending::Committed { read_only: false, heuristic: None }, step);
+            }
+            RegisterAnswer::Aborted(reason) => self.end_one_phase_aborted(reason, step),
+            RegisterAnswer::Forgotten => self.end(Ending::Forgotten, step),
+            RegisterAnswer::Unknown => {
+                if !matches!(self.state, State::Settling { .. }) {
+                    self.enter(State::Settling { asked_only: false });
+                }
+                self.schedule_retry(step);
+                if self.answer_by.is_none() && !self.waiters.is_empty() {
+                    self.answer_by = Some(step.now + step.config.unknown_bound);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_one_phase_aborted(&mut self, reason: AbortReason, step: &mut Step<'_>) {
+        for state in self.branches.values_mut() {
+            state.outcome = Some(BranchOutcome::Aborted);
+        }
+        self.end_aborted(reason, step);
+    }
+
+    /// Every branch voted read-only: nothing was written anywhere, and nothing is logged (law 3).
+    pub(super) fn end_read_only(&mut self, step: &mut Step<'_>) {
+        self.end(Ending::Committed { read_only: true, heuristic: None }, step);
+    }
+
+    /// The application named no branch at all.
+    pub(in crate::coordinator) fn empty_outcome() -> TransactionOutcome {
+        TransactionOutcome::Committed { read_only: true, unfinished: Vec::new(), heuristic: None }
+    }
+}

@@ -1,0 +1,600 @@
+//! A whole cluster in one value: the real cores of both roles, around them a model of the log, of
+//! the participants' databases, and of a network that loses, repeats, delays and reorders.
+//!
+//! `exhaustive.rs` walks every interleaving of small worlds; `simulation.rs` walks long random
+//! paths through larger ones. Both take the same steps, and after each one the same invariants
+//! (`invariants.rs`) are asked.
+//!
+//! What the model allows, beyond what the cores order:
+//! * a message may be delivered never, late, repeatedly, and in any order, while the stream that
+//!   carries it lives; with a crash its stream and all that is in it is gone;
+//! * a log write may be applied and answered, applied with its answer lost, or refused an answer
+//!   and applied later or never, also after its coordinator died;
+//! * a database statement may land after the process that sent it died (D1).
+
+#![allow(clippy::unwrap_used, reason = "a broken model shall stop the checker")]
+#![allow(dead_code, reason = "each checker uses its part of the world")]
+
+pub mod invariants;
+pub mod log;
+pub mod participants;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pactum_core::coordinator::{
+    self, Answer, Coordinator, InquiryAnswer, RegisterAnswer, RequestId, TransactionOutcome, Wait,
+};
+use pactum_core::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
+use pactum_core::outcome::{BranchOutcome, Decision};
+use pactum_core::participant::{self, BranchKey};
+use pactum_core::time::Timestamp;
+use pactum_core::vote::{AbortKind, AbortReason, Evidence, Vote};
+use uuid::Uuid;
+
+pub use log::{Log, Write};
+pub use participants::{Database, Held, Hook, ParticipantNode};
+
+/// How long a transaction has, in the model.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub fn incarnation(n: usize) -> Incarnation {
+    Incarnation::from_uuid(Uuid::from_u128(1000 + n as u128))
+}
+
+pub fn gid(n: usize) -> Gid {
+    Gid::from_uuid(Uuid::from_u128(1 + n as u128))
+}
+
+/// What travels between processes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Message {
+    /// To participant `to`, from the coordinator run `from`.
+    ToParticipant { to: usize, from: usize, body: ToParticipant },
+    /// To the coordinator run `to`.
+    ToCoordinator { to: usize, from: usize, body: ToCoordinator },
+    /// From the application, to the coordinator with this place in the list.
+    Commit { to: usize, transaction: usize },
+}
+
+/// What a coordinator sends.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ToParticipant {
+    Prepare { id: TransactionId, branch: Branch, one_phase: bool },
+    Commit { id: TransactionId, branch: Branch, evidence: Evidence },
+    Abort { id: TransactionId, branch: Branch },
+    Settle { id: TransactionId, branch: Branch },
+    InquiryAnswer { key: BranchKey, commit: Option<Evidence>, abort: bool },
+}
+
+/// What a participant sends.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ToCoordinator {
+    Yes { id: TransactionId, branch: Branch, evidence: Evidence },
+    ReadOnly { id: TransactionId, branch: Branch },
+    No { id: TransactionId, branch: Branch },
+    Finished { key: BranchKey, outcome: Ended },
+    Failed { key: BranchKey },
+    Register { key: BranchKey, committed: Option<bool> },
+    Inquiry { id: TransactionId, branch: Branch, evidence: Evidence },
+}
+
+/// A branch outcome with an order, so that messages can stand in a set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Ended {
+    Committed,
+    Aborted,
+    Heuristic(pactum_core::outcome::HeuristicOutcome),
+}
+
+impl From<BranchOutcome> for Ended {
+    fn from(outcome: BranchOutcome) -> Self {
+        match outcome {
+            BranchOutcome::Committed => Self::Committed,
+            BranchOutcome::Aborted => Self::Aborted,
+            BranchOutcome::Heuristic(heuristic) => Self::Heuristic(heuristic),
+        }
+    }
+}
+
+impl From<Ended> for BranchOutcome {
+    fn from(outcome: Ended) -> Self {
+        match outcome {
+            Ended::Committed => Self::Committed,
+            Ended::Aborted => Self::Aborted,
+            Ended::Heuristic(heuristic) => Self::Heuristic(heuristic),
+        }
+    }
+}
+
+/// One coordinator's place: the run that is in it, if it is up.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CoordinatorNode {
+    pub core: Option<Coordinator>,
+    /// Which run is, or was last, in this place: the number of its incarnation.
+    pub run: usize,
+    /// Stopped by a signal: takes no step and hears nothing, but its writes go on.
+    pub paused: bool,
+}
+
+/// What an application was told of one transaction.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Told {
+    Committed,
+    Aborted,
+}
+
+/// One transaction of the workload.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Transaction {
+    pub id: TransactionId,
+    pub branches: BTreeSet<Branch>,
+    pub told: BTreeSet<Told>,
+}
+
+/// What a world is made of.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Scope {
+    pub coordinators: usize,
+    pub participants: usize,
+    /// For each transaction the participants of its branches.
+    pub transactions: Vec<Vec<usize>>,
+    /// Whether the resources keep marker tables.
+    pub marker: bool,
+    pub coordinator: coordinator::Config,
+    pub participant: participant::Config,
+}
+
+/// The scope, which no step changes: it takes no part in comparing or hashing states.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<Scope>);
+
+impl std::ops::Deref for Shared {
+    type Target = Scope;
+
+    fn deref(&self) -> &Scope {
+        &self.0
+    }
+}
+
+impl PartialEq for Shared {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Shared {}
+
+impl std::hash::Hash for Shared {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+/// Everything, in one value.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct World {
+    pub scope: Shared,
+    pub coordinators: Vec<CoordinatorNode>,
+    pub runs: usize,
+    pub log: Log,
+    pub participants: Vec<ParticipantNode>,
+    pub network: BTreeMap<Message, u8>,
+    pub transactions: Vec<Transaction>,
+    /// What must never happen, in words, once it has.
+    pub broken: Option<String>,
+    /// Requests not answered yet, and which transaction they are about. Inquiries: which branch.
+    asked: BTreeMap<(usize, RequestId), Asked>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Asked {
+    Commit { transaction: usize },
+    Inquiry { participant: usize, key: BranchKey },
+}
+
+impl World {
+    /// All processes up; every transaction's local work is done and enlisted at its participants;
+    /// every application is about to ask its owner to commit.
+    pub fn new(scope: Scope) -> Self {
+        let scope = Shared(Arc::new(scope));
+        let mut world = Self {
+            coordinators: Vec::new(),
+            runs: 0,
+            log: Log::default(),
+            participants: Vec::new(),
+            network: BTreeMap::new(),
+            transactions: Vec::new(),
+            broken: None,
+            asked: BTreeMap::new(),
+            scope: scope.clone(),
+        };
+        for _ in 0..scope.coordinators {
+            world.coordinators.push(CoordinatorNode { core: None, run: 0, paused: false });
+        }
+        for place in 0..scope.coordinators {
+            world.start_coordinator(place, Timestamp::ORIGIN);
+        }
+        for place in 0..scope.participants {
+            world.participants.push(ParticipantNode::new(place, &scope));
+        }
+        world
+    }
+
+    /// Begins the next transaction of the scope at the owner in that place, does its local work,
+    /// and has its application ask to commit.
+    pub fn begin(&mut self, owner: usize, now: Timestamp) {
+        let number = self.transactions.len();
+        let run = self.coordinators[owner].run;
+        let id = TransactionId { incarnation: incarnation(run), gid: gid(number) };
+        let mut branches = BTreeSet::new();
+        for place in self.scope.transactions[number % self.scope.transactions.len()].clone() {
+            let branch = self.participants[place].branch(number, self.scope.marker);
+            self.participants[place].database.begin(BranchKey { id, branch: branch.id });
+            let deadline = now + TIMEOUT;
+            let enlisted = participant::Event::Enlisted { branch: branch.clone(), id, deadline };
+            self.tell_participant(place, enlisted, now);
+            branches.insert(branch);
+        }
+        self.transactions.push(Transaction { id, branches, told: BTreeSet::new() });
+        self.send(Message::Commit { to: owner, transaction: number });
+    }
+
+    fn send(&mut self, message: Message) {
+        let count = self.network.entry(message).or_default();
+        // Two copies under way behave as any number of them.
+        *count = (*count + 1).min(2);
+    }
+
+    /// The owner's place, while the run that owns the transaction is the one in it.
+    pub fn owner(&self, transaction: usize) -> Option<usize> {
+        let incarnation_of = self.transactions[transaction].id.incarnation;
+        self.coordinators.iter().position(|node| node.core.is_some() && incarnation(node.run) == incarnation_of)
+    }
+
+    // ---- the network --------------------------------------------------------------------------
+
+    /// Delivers one copy of a message; `keep` leaves another one under way.
+    pub fn deliver(&mut self, message: &Message, keep: bool, now: Timestamp) {
+        if !keep {
+            self.lose(message);
+        }
+        match message.clone() {
+            Message::ToParticipant { to, from, body } => self.deliver_to_participant(to, from, body, now),
+            Message::ToCoordinator { to, from, body } => self.deliver_to_coordinator(to, from, body, now),
+            Message::Commit { to, transaction } => {
+                let request = self.ask(to, Asked::Commit { transaction });
+                let asked = &self.transactions[transaction];
+                let event = coordinator::Event::CommitRequested {
+                    id: asked.id,
+                    branches: asked.branches.clone(),
+                    details: Arc::default(),
+                    timeout: TIMEOUT,
+                    wait: Wait::Decision,
+                    request,
+                };
+                self.tell_coordinator(to, event, now);
+            }
+        }
+    }
+
+    /// One copy of a message is lost.
+    pub fn lose(&mut self, message: &Message) {
+        if let Some(count) = self.network.get_mut(message) {
+            *count -= 1;
+            if *count == 0 {
+                self.network.remove(message);
+            }
+        }
+    }
+
+    fn ask(&mut self, place: usize, asked: Asked) -> RequestId {
+        let taken = self.asked.keys().filter(|(at, _)| *at == place);
+        let free = taken.zip(0..).take_while(|((_, request), number)| request.0 == *number).count();
+        let request = RequestId(free as u64);
+        self.asked.insert((place, request), asked);
+        request
+    }
+
+    fn deliver_to_participant(&mut self, to: usize, from: usize, body: ToParticipant, now: Timestamp) {
+        use participant::{Event, SessionId};
+        let session = SessionId(from as u64);
+        let deadline = now + TIMEOUT;
+        let event = match body {
+            ToParticipant::Prepare { id, branch, one_phase } => {
+                Event::PrepareReceived { from: session, id, branch, operation: None, one_phase, deadline }
+            }
+            ToParticipant::Commit { id, branch, evidence } => {
+                Event::CommitReceived { from: session, id, branch, evidence }
+            }
+            ToParticipant::Abort { id, branch } => Event::AbortReceived { from: session, id, branch },
+            ToParticipant::Settle { id, branch } => Event::SettleReceived { from: session, id, branch },
+            ToParticipant::InquiryAnswer { key, commit, abort } => {
+                let answer = match (commit, abort) {
+                    (Some(evidence), _) => InquiryAnswer::Commit(evidence),
+                    (None, true) => InquiryAnswer::Abort,
+                    (None, false) => InquiryAnswer::Wait { owner: key.id.incarnation },
+                };
+                Event::InquiryAnswered { key, answer }
+            }
+        };
+        self.tell_participant(to, event, now);
+    }
+
+    fn deliver_to_coordinator(&mut self, to: usize, from: usize, body: ToCoordinator, now: Timestamp) {
+        use coordinator::Event;
+        let Some(place) = self.place_of_run(to) else { return };
+        let event = match body {
+            ToCoordinator::Yes { id, branch, evidence } => {
+                Event::VoteReceived { id, branch, vote: Vote::Commit(evidence) }
+            }
+            ToCoordinator::ReadOnly { id, branch } => Event::VoteReceived { id, branch, vote: Vote::ReadOnly },
+            ToCoordinator::No { id, branch } => {
+                Event::VoteReceived { id, branch, vote: Vote::Abort(reason(AbortKind::VotedNo)) }
+            }
+            ToCoordinator::Finished { key, outcome } => {
+                Event::BranchFinished { id: key.id, branch: key.branch, outcome: outcome.into() }
+            }
+            ToCoordinator::Failed { key } => {
+                Event::BranchFailed { id: key.id, branch: key.branch, error: "failed".into() }
+            }
+            ToCoordinator::Register { key, committed } => {
+                let answer = match committed {
+                    Some(true) => RegisterAnswer::Committed,
+                    Some(false) => RegisterAnswer::Aborted(reason(AbortKind::OwnerEnded)),
+                    None => RegisterAnswer::Unknown,
+                };
+                Event::RegisterAnswered { id: key.id, branch: key.branch, answer }
+            }
+            ToCoordinator::Inquiry { id, branch, evidence } => {
+                let key = BranchKey { id, branch: branch.id };
+                let request = self.ask(place, Asked::Inquiry { participant: from, key });
+                Event::InquiryReceived { id, branch, evidence, request }
+            }
+        };
+        self.tell_coordinator(place, event, now);
+    }
+
+    /// Where a run is at work, if it is.
+    fn place_of_run(&self, run: usize) -> Option<usize> {
+        self.coordinators.iter().position(|node| node.core.is_some() && node.run == run && !node.paused)
+    }
+
+    // ---- coordinators -------------------------------------------------------------------------
+
+    /// A new run starts in an empty place: a new incarnation, to which every living one and all
+    /// recovered commits are told.
+    pub fn start_coordinator(&mut self, place: usize, now: Timestamp) {
+        let run = self.runs;
+        self.runs += 1;
+        self.log.live.insert(incarnation(run));
+        let core = Coordinator::new(self.scope.coordinator.clone(), Some(incarnation(run)), self.log.floor);
+        self.coordinators[place] = CoordinatorNode { core: Some(core), run, paused: false };
+        for other in 0..self.coordinators.len() {
+            self.read_live(other, now);
+        }
+        self.recover(place, now);
+    }
+
+    /// The run in this place is gone, with all streams from and to it. What it wrote may still land.
+    pub fn crash_coordinator(&mut self, place: usize) {
+        let run = self.coordinators[place].run;
+        self.coordinators[place].core = None;
+        self.coordinators[place].paused = false;
+        self.log.orphan(run);
+        self.asked.retain(|(at, _), _| *at != place);
+        self.network.retain(|message, _| match message {
+            Message::ToParticipant { from, .. } => *from != run,
+            Message::ToCoordinator { to, .. } => *to != run,
+            Message::Commit { to, .. } => *to != place,
+        });
+    }
+
+    /// A living coordinator ends an incarnation that it takes for dead, and recovers its commits.
+    pub fn end_incarnation(&mut self, run: usize, by: usize, now: Timestamp) {
+        self.log.live.remove(&incarnation(run));
+        for place in 0..self.coordinators.len() {
+            self.read_live(place, now);
+        }
+        self.recover(by, now);
+    }
+
+    /// A coordinator reads which incarnations live; its own may be among the ended (H10).
+    pub fn read_live(&mut self, place: usize, now: Timestamp) {
+        let node = &self.coordinators[place];
+        if node.core.is_none() || node.paused {
+            return;
+        }
+        let ended = !self.log.live.contains(&incarnation(node.run));
+        let live = self.log.live.clone();
+        self.tell_coordinator(place, coordinator::Event::LiveIncarnationsRead { live }, now);
+        if ended {
+            self.tell_coordinator(place, coordinator::Event::IncarnationEnded, now);
+        }
+    }
+
+    /// Reads every commit of ended incarnations that is not finished.
+    pub fn recover(&mut self, place: usize, now: Timestamp) {
+        let records = self.log.unfinished();
+        for record in records {
+            self.tell_coordinator(place, coordinator::Event::CommitRecovered { record }, now);
+        }
+    }
+
+    /// A coordinator's timers fire.
+    pub fn coordinator_timeout(&mut self, place: usize, now: Timestamp) {
+        if let Some(core) = self.coordinators[place].core.as_mut() {
+            core.handle_timeout(now);
+            self.drain_coordinator(place, now);
+        }
+    }
+
+    pub(crate) fn tell_coordinator(&mut self, place: usize, event: coordinator::Event, now: Timestamp) {
+        let node = &mut self.coordinators[place];
+        let Some(core) = node.core.as_mut() else { return };
+        if node.paused {
+            return;
+        }
+        // An illegal event leaves the core as it was; late messages may be illegal.
+        let _legal = core.handle_event(event, now).is_ok();
+        self.drain_coordinator(place, now);
+    }
+
+    fn drain_coordinator(&mut self, place: usize, now: Timestamp) {
+        loop {
+            let Some(core) = self.coordinators[place].core.as_mut() else { return };
+            let Some(command) = core.poll_command() else { return };
+            self.carry_out(place, command, now);
+        }
+    }
+
+    fn carry_out(&mut self, place: usize, command: coordinator::Command, now: Timestamp) {
+        use coordinator::Command;
+        let run = self.coordinators[place].run;
+        match command {
+            Command::SendPrepare { id, branch, one_phase, .. } => {
+                // To the instance that enlisted and to no other.
+                match self.participants.iter().position(|node| node.instance() == branch.instance && node.up()) {
+                    Some(to) => {
+                        let body = ToParticipant::Prepare { id, branch, one_phase };
+                        self.send(Message::ToParticipant { to, from: run, body });
+                    }
+                    None => {
+                        let event = coordinator::Event::PrepareNotSent { id, branch: branch.id };
+                        self.tell_coordinator(place, event, now);
+                    }
+                }
+            }
+            Command::SendCommit { id, branch, evidence } => {
+                self.send_to_resource(run, &branch.clone(), ToParticipant::Commit { id, branch, evidence });
+            }
+            Command::SendAbort { id, branch } => {
+                self.send_to_resource(run, &branch.clone(), ToParticipant::Abort { id, branch });
+            }
+            Command::SendSettle { id, branch } => {
+                self.send_to_resource(run, &branch.clone(), ToParticipant::Settle { id, branch });
+            }
+            Command::Propose { record } => self.log.writes.push(Write { run: Some(run), record }),
+            Command::LookUp { id, request } => {
+                let result = self.log.look_up(id.gid);
+                self.tell_coordinator(place, coordinator::Event::LookedUp { id, request, result }, now);
+            }
+            Command::Reply { request, answer } => self.reply(place, request, answer),
+            Command::RecordFinished { id } => {
+                self.log.finished.insert(id.gid);
+            }
+            Command::RecordHeuristic { id, outcome, .. } => {
+                self.break_promise(format!("a heuristic outcome without a person: {outcome:?} of {id}"));
+            }
+            Command::ReportViolation { id, what } => self.break_promise(format!("{id}: {what}")),
+            Command::RecordUndecided { .. } | Command::ForgetUndecided { .. } => {}
+        }
+    }
+
+    fn send_to_resource(&mut self, run: usize, branch: &Branch, body: ToParticipant) {
+        let to = self.participants.iter().position(|node| node.resource() == &branch.resource);
+        if let Some(to) = to.filter(|to| self.participants[*to].up()) {
+            self.send(Message::ToParticipant { to, from: run, body });
+        }
+    }
+
+    fn reply(&mut self, place: usize, request: RequestId, answer: Answer) {
+        let Some(asked) = self.asked.remove(&(place, request)) else {
+            self.break_promise(format!("request {request:?} was answered twice"));
+            return;
+        };
+        let run = self.coordinators[place].run;
+        match (asked, answer) {
+            (Asked::Commit { transaction }, Answer::Outcome(outcome)) => match outcome {
+                TransactionOutcome::Committed { .. } => {
+                    self.transactions[transaction].told.insert(Told::Committed);
+                }
+                TransactionOutcome::Aborted { .. } => {
+                    self.transactions[transaction].told.insert(Told::Aborted);
+                }
+                TransactionOutcome::Pending
+                | TransactionOutcome::Unknown
+                | TransactionOutcome::NoRecord
+                | TransactionOutcome::Forgotten => {}
+            },
+            (Asked::Inquiry { participant, key }, Answer::Inquiry(answer)) => {
+                let (commit, abort) = match answer {
+                    InquiryAnswer::Commit(evidence) => (Some(evidence), false),
+                    InquiryAnswer::Abort => (None, true),
+                    InquiryAnswer::Wait { .. } | InquiryAnswer::Quarantine => return,
+                };
+                if self.participants[participant].up() {
+                    let body = ToParticipant::InquiryAnswer { key, commit, abort };
+                    self.send(Message::ToParticipant { to: participant, from: run, body });
+                }
+            }
+            (_, _) => {}
+        }
+    }
+
+    // ---- the log ------------------------------------------------------------------------------
+
+    /// The log carries out a write. `answered`: its coordinator hears what became of it; else the
+    /// answer is lost, and it hears that it is unknown.
+    pub fn log_applies(&mut self, index: usize, answered: bool, now: Timestamp) {
+        let write = self.log.writes.remove(index);
+        let result = self.log.apply(&write.record);
+        self.tell_written(&write, if answered { Some(result) } else { None }, now);
+    }
+
+    /// The log does not answer; the write may be carried out later, or never.
+    pub fn log_silent(&mut self, index: usize, now: Timestamp) {
+        let write = self.log.writes[index].clone();
+        self.log.writes[index].run = None;
+        self.tell_written(&write, None, now);
+    }
+
+    /// A write that nobody waits for is never carried out.
+    pub fn log_drops(&mut self, index: usize) {
+        self.log.writes.remove(index);
+    }
+
+    fn tell_written(
+        &mut self,
+        write: &Write,
+        result: Option<pactum_core::outcome::ProposalResult>,
+        now: Timestamp,
+    ) {
+        let Some(run) = write.run else { return };
+        let place = self.coordinators.iter().position(|node| node.core.is_some() && node.run == run);
+        let Some(place) = place else { return };
+        let event = coordinator::Event::ProposalAnswered {
+            id: write.record.id,
+            proposed: write.record.decision,
+            result: result.unwrap_or(pactum_core::outcome::ProposalResult::Unknown),
+        };
+        let paused = std::mem::replace(&mut self.coordinators[place].paused, false);
+        self.tell_coordinator(place, event, now);
+        self.coordinators[place].paused = paused;
+    }
+
+    pub fn break_promise(&mut self, what: String) {
+        self.broken.get_or_insert(what);
+    }
+
+    /// Whether the record that stands for a transaction is a commit.
+    pub fn logged_commit(&self, transaction: usize) -> bool {
+        let id = self.transactions[transaction].id;
+        self.log.rows.get(&id.gid).is_some_and(|record| record.id == id && record.decision == Decision::Commit)
+    }
+}
+
+pub fn reason(kind: AbortKind) -> AbortReason {
+    AbortReason::new(kind, "because")
+}
+
+pub fn resource(place: usize) -> ResourceName {
+    ResourceName::new(&format!("bank-{place}")).unwrap()
+}
+
+pub fn instance(place: usize, life: usize) -> InstanceId {
+    InstanceId::from_uuid(Uuid::from_u128(1 + (place * 1000 + life) as u128))
+}
+
+pub fn branch_id(transaction: usize, place: usize) -> BranchId {
+    BranchId::new((transaction * 100 + place) as u64)
+}
