@@ -158,7 +158,7 @@ impl Coordinator {
                     .unwrap_or(Err(IllegalEvent { id, event: "answer to a proposal", state: "not open" }));
             }
             Event::LookedUp { id, request, result } => return self.looked_up(id, request, result),
-            Event::CommitRecovered { record } => self.recover(record, now),
+            Event::CommitRecovered { record } => self.recover(&record, now),
             Event::InstanceAttached { resource, instance } => {
                 self.with_each(now, |transaction, step| {
                     transaction.instance_attached(&resource, instance, step);
@@ -204,7 +204,7 @@ impl Coordinator {
     }
 
     /// All transactions that are not finished, in gid order.
-    pub fn transactions(&self, now: Timestamp) -> impl Iterator<Item = TransactionView> + '_ {
+    pub fn transactions(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = TransactionView> + '_ {
         self.open.values().map(move |transaction| transaction.view(now))
     }
 
@@ -424,7 +424,7 @@ impl Coordinator {
         Ok(())
     }
 
-    fn recover(&mut self, record: DecisionRecord, now: Timestamp) {
+    fn recover(&mut self, record: &DecisionRecord, now: Timestamp) {
         let gid = record.id.gid;
         if self.open.contains_key(&gid) {
             // A proposal of ours for the same gid is under way, and will be answered with this
@@ -435,7 +435,7 @@ impl Coordinator {
             self.commands.push_back(Command::RecordFinished { id: record.id });
             return;
         }
-        self.start(now, |step| Transaction::recovered(&record, step));
+        self.start(now, |step| Transaction::recovered(record, step));
     }
 
     fn incarnation_ended(&mut self, now: Timestamp) {

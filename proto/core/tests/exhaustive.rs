@@ -291,22 +291,22 @@ impl Model for Explorer {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always(PROMISES, |_, state: &State| invariants::broken(&state.world).is_none()),
-            Property::sometimes("committed is told", |_, state| told(state, Told::Committed)),
-            Property::sometimes("a branch is committed", |_, state| {
+            Property::sometimes("committed is told", |_, state: &State| told(state, Told::Committed)),
+            Property::sometimes("a branch is committed", |_, state: &State| {
                 any_held(state, |held| matches!(held, Held::Committed(_)))
             }),
         ];
         let Trouble { coordinator_crashes, suspicions, timeouts, refusals, .. } = self.trouble;
         if coordinator_crashes > 0 || suspicions > 0 || timeouts > 0 || refusals > 0 {
-            properties.push(Property::sometimes("aborted is told", |_, state| told(state, Told::Aborted)));
+            properties.push(Property::sometimes("aborted is told", |_, state: &State| told(state, Told::Aborted)));
         }
         if coordinator_crashes > 0 && !self.scope.marker {
-            properties.push(Property::sometimes("a commit outlives its coordinator", |_, state| {
+            properties.push(Property::sometimes("a commit outlives its coordinator", |_, state: &State| {
                 told(state, Told::Committed) && state.world.runs > state.world.coordinators.len()
             }));
         }
         if suspicions > 0 && !self.scope.marker {
-            properties.push(Property::sometimes("a living owner loses to a close", |_, state| {
+            properties.push(Property::sometimes("a living owner loses to a close", |_, state: &State| {
                 state.world.log.rows.values().any(|row| row.decision == pactum_core::outcome::Decision::Abort)
                     && state.world.owner(0).is_some()
             }));

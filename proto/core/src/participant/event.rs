@@ -157,8 +157,8 @@ pub enum Command {
         /// The transaction's deadline.
         deadline: Timestamp,
     },
-    /// Insert the marker (gid, aborted) unless one stands, and read what stands; answer with
-    /// [`RegisterRead`](Event::RegisterRead).
+    /// End the branch's local work if it is open here, insert the marker (gid, aborted) unless one
+    /// stands, and read what stands; answer with [`RegisterRead`](Event::RegisterRead).
     RunSettle {
         /// The transaction.
         id: TransactionId,

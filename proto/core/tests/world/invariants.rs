@@ -45,7 +45,9 @@ fn alike(world: &World, number: usize) -> Option<String> {
 
 /// AC2, I6: nobody hears both outcomes.
 fn told_once(world: &World, number: usize) -> Option<String> {
-    (world.transactions[number].told.len() > 1).then(|| "AC2: both outcomes were told".into())
+    let told = &world.transactions[number].told;
+    (told.contains(&Told::Committed) && told.contains(&Told::Aborted))
+        .then(|| "AC2: both outcomes were told".into())
 }
 
 /// I6: what was told is what happened: committed is true at every branch's vote, aborted at none.

@@ -122,6 +122,8 @@ pub struct CoordinatorNode {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Told {
     Committed,
+    /// Committed with nothing written: a later answer may be aborted, and no data differ (H9).
+    ReadOnly,
     Aborted,
 }
 
@@ -239,7 +241,7 @@ impl World {
         self.send(Message::Commit { to: owner, transaction: number });
     }
 
-    fn send(&mut self, message: Message) {
+    pub fn send(&mut self, message: Message) {
         let count = self.network.entry(message).or_default();
         // Two copies under way behave as any number of them.
         *count = (*count + 1).min(2);
@@ -505,6 +507,9 @@ impl World {
         let run = self.coordinators[place].run;
         match (asked, answer) {
             (Asked::Commit { transaction }, Answer::Outcome(outcome)) => match outcome {
+                TransactionOutcome::Committed { read_only: true, .. } => {
+                    self.transactions[transaction].told.insert(Told::ReadOnly);
+                }
                 TransactionOutcome::Committed { .. } => {
                     self.transactions[transaction].told.insert(Told::Committed);
                 }

@@ -86,8 +86,11 @@ impl Database {
         true
     }
 
-    /// Inserts the marker (gid, aborted) unless one stands, and reads what stands.
+    /// Ends open work, inserts the marker (gid, aborted) unless one stands, and reads what stands.
     fn settle(&mut self, key: BranchKey) -> bool {
+        if let Some(held @ Held::Open) = self.branches.get_mut(&key) {
+            *held = Held::Aborted;
+        }
         *self.markers.entry(key).or_insert(false)
     }
 }

@@ -1,0 +1,599 @@
+//! One branch at its participant: from open work to its end, one hook at a time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::IllegalEvent;
+use super::config::{Config, Mutant};
+use super::event::{BranchKey, Command, SessionId};
+use crate::coordinator::{InquiryAnswer, Operation, RegisterAnswer};
+use crate::id::{Branch, TransactionId};
+use crate::outcome::BranchOutcome;
+use crate::time::Timestamp;
+use crate::vote::{AbortKind, AbortReason, Evidence, Vote};
+
+/// What a transition may use: the queue of orders, the settings, and the time.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) commands: &'a mut VecDeque<Command>,
+    pub(super) config: &'a Config,
+    pub(super) now: Timestamp,
+}
+
+impl Step<'_> {
+    fn order(&mut self, command: Command) {
+        self.commands.push_back(command);
+    }
+}
+
+/// Where a branch is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum State {
+    /// Heard of only: nothing was done here, or this process does not remember.
+    Unknown,
+    /// A local transaction is open.
+    Open { deadline: Timestamp },
+    /// The prepare hook runs.
+    Preparing {
+        /// Abort came meanwhile: it is carried out as soon as the hook ends.
+        then_abort: bool,
+    },
+    /// The branch commits itself, through its register.
+    OnePhase {
+        /// The register is to be asked as well, by whom nobody knows better than the hook.
+        then_settle: bool,
+    },
+    /// The register is being asked.
+    Settling,
+    /// In doubt.
+    Prepared {
+        evidence: Evidence,
+        /// Whether the last hook that ran failed, so that nothing can be assumed of what it did.
+        sure: bool,
+        inquired_at: Option<Timestamp>,
+    },
+    /// The commit hook runs.
+    Committing { decided: Evidence, prepared: Option<Evidence> },
+    /// The abort hook runs.
+    Aborting { prepared: Option<Evidence> },
+    /// The abort hook failed, and is run again then. What was aborted stays so.
+    AbortFailed { prepared: Option<Evidence>, retry_at: Timestamp },
+    /// Over; kept to answer what is repeated or late.
+    Ended(End),
+}
+
+/// How a branch ended here.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum End {
+    /// Voted no, and let everything go.
+    Refused(AbortReason),
+    /// Voted read-only, and let everything go.
+    ReadOnly,
+    /// By a decision.
+    Outcome { outcome: BranchOutcome, evidence: Option<Evidence> },
+    /// Its register holds this.
+    Register(RegisterAnswer),
+}
+
+/// One branch.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct HeldBranch {
+    id: TransactionId,
+    branch: Branch,
+    state: State,
+    /// Who asked for the vote that is not sent yet.
+    prepare_asked: BTreeSet<SessionId>,
+    /// Who asked for the end that has not come yet.
+    end_asked: BTreeSet<SessionId>,
+    /// Who asked for what the register holds.
+    register_asked: BTreeSet<SessionId>,
+}
+
+impl HeldBranch {
+    pub(super) fn unknown(id: TransactionId, branch: Branch) -> Self {
+        Self {
+            id,
+            branch,
+            state: State::Unknown,
+            prepare_asked: BTreeSet::new(),
+            end_asked: BTreeSet::new(),
+            register_asked: BTreeSet::new(),
+        }
+    }
+
+    fn key(&self) -> BranchKey {
+        BranchKey { id: self.id, branch: self.branch.id }
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+
+    /// When the local transaction is given up, or the abort hook is run again.
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Open { deadline } | State::AbortFailed { retry_at: deadline, .. } => Some(deadline),
+            State::Unknown
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Prepared { .. }
+            | State::Committing { .. }
+            | State::Aborting { .. }
+            | State::Ended(_) => None,
+        }
+    }
+
+    /// What is let go with the memory of an ended branch.
+    pub(super) fn forget(self) -> Command {
+        Command::Forget { branch: self.branch, id: self.id }
+    }
+
+    fn illegal(&self, event: &'static str) -> IllegalEvent {
+        let state = match self.state {
+            State::Unknown => "unknown",
+            State::Open { .. } => "open",
+            State::Preparing { .. } => "preparing",
+            State::OnePhase { .. } => "one-phase",
+            State::Settling => "settling",
+            State::Prepared { .. } => "prepared",
+            State::Committing { .. } => "committing",
+            State::Aborting { .. } => "aborting",
+            State::AbortFailed { .. } => "abort failed",
+            State::Ended(_) => "ended",
+        };
+        IllegalEvent { key: self.key(), event, state }
+    }
+
+    fn violation(&self, what: &str, step: &mut Step<'_>) {
+        step.order(Command::ReportViolation { key: self.key(), what: what.into() });
+    }
+
+    /// Local work was begun here and handed over.
+    pub(super) fn enlisted(&mut self, deadline: Timestamp, step: &mut Step<'_>) {
+        match self.state {
+            State::Unknown => self.state = State::Open { deadline },
+            // Its end came before it did: the work is let go again.
+            State::Ended(_) => self.run_abort(None, step),
+            // Repeated after the answer was lost (E11): the first stands.
+            State::Open { .. }
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Prepared { .. }
+            | State::Committing { .. }
+            | State::Aborting { .. }
+            | State::AbortFailed { .. } => {}
+        }
+    }
+
+    // ---- phase 1 -------------------------------------------------------------------------------
+
+    /// Prepare came.
+    pub(super) fn prepare(
+        &mut self,
+        from: SessionId,
+        operation: Option<Operation>,
+        deadline: Timestamp,
+        step: &mut Step<'_>,
+    ) {
+        let executes =
+            matches!((&self.state, &operation), (State::Open { .. }, _) | (State::Unknown, Some(_)))
+                || (step.config.plays(Mutant::PreparesAfterAbort) && self.is_ended());
+        if executes {
+            if step.config.plays(Mutant::VotesBeforeDurable) {
+                let early = Vote::Commit(Evidence::new("x1", ""));
+                self.send_vote(from, early, step);
+            }
+            self.prepare_asked.insert(from);
+            self.state = State::Preparing { then_abort: false };
+            let (id, branch) = (self.id, self.branch.clone());
+            step.order(Command::RunPrepare { id, branch, operation, deadline });
+            return;
+        }
+        match &self.state {
+            // The hook's vote answers this one too (E2).
+            State::Preparing { .. } => {
+                self.prepare_asked.insert(from);
+            }
+            State::Prepared { evidence, .. } => {
+                let vote = Vote::Commit(evidence.clone());
+                self.send_vote(from, vote, step);
+            }
+            State::Ended(End::ReadOnly) => self.send_vote(from, Vote::ReadOnly, step),
+            State::Ended(End::Refused(reason)) => {
+                let vote = Vote::Abort(reason.clone());
+                self.send_vote(from, vote, step);
+            }
+            // Nothing is open here: the local transaction is lost, or never was. Remembered, so that
+            // the answer stays the same.
+            State::Unknown => {
+                let reason = AbortReason::new(AbortKind::LocalFailure, "no open work of this branch is here");
+                self.send_vote(from, Vote::Abort(reason.clone()), step);
+                self.state = State::Ended(End::Refused(reason));
+            }
+            // After Abort: no (E3).
+            State::Aborting { .. }
+            | State::AbortFailed { .. }
+            | State::Ended(End::Outcome { outcome: BranchOutcome::Aborted, .. }) => {
+                let reason = AbortReason::new(AbortKind::LocalFailure, "the branch was aborted before");
+                self.send_vote(from, Vote::Abort(reason), step);
+            }
+            // Late: its decision is here already, and says everything.
+            State::Open { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Committing { .. }
+            | State::Ended(End::Outcome { .. } | End::Register(_)) => {}
+        }
+    }
+
+    fn send_vote(&self, to: SessionId, vote: Vote, step: &mut Step<'_>) {
+        step.order(Command::SendVote { to, id: self.id, branch: self.branch.clone(), vote });
+    }
+
+    /// The prepare hook ended.
+    pub(super) fn prepare_finished(&mut self, vote: &Vote, step: &mut Step<'_>) -> Result<(), IllegalEvent> {
+        let State::Preparing { then_abort } = self.state else {
+            return Err(self.illegal("end of the prepare hook"));
+        };
+        let asked = std::mem::take(&mut self.prepare_asked);
+        match vote {
+            Vote::Commit(evidence) if then_abort => self.run_abort(Some(evidence.clone()), step),
+            Vote::Commit(evidence) => {
+                let evidence = evidence.clone();
+                self.state = State::Prepared { evidence, sure: true, inquired_at: Some(step.now) };
+            }
+            Vote::ReadOnly => self.state = State::Ended(End::ReadOnly),
+            Vote::Abort(reason) => self.state = State::Ended(End::Refused(reason.clone())),
+        }
+        if !matches!(self.state, State::Aborting { .. }) {
+            for to in asked {
+                self.send_vote(to, vote.clone(), step);
+            }
+            // It is over without an abort hook: whoever asked for the end has it.
+            self.answer_end(&BranchOutcome::Aborted, step);
+        }
+        Ok(())
+    }
+
+    /// The enlistment was refused, the deadline of an open branch has passed, or an abort is to be
+    /// tried again.
+    pub(super) fn give_up(&mut self, step: &mut Step<'_>) -> Result<(), IllegalEvent> {
+        match &self.state {
+            State::Open { .. } => self.run_abort(None, step),
+            State::AbortFailed { prepared, .. } => {
+                let prepared = prepared.clone();
+                self.run_abort(prepared, step);
+            }
+            State::Unknown
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Prepared { .. }
+            | State::Committing { .. }
+            | State::Aborting { .. }
+            | State::Ended(_) => return Err(self.illegal("giving up")),
+        }
+        Ok(())
+    }
+
+    // ---- phase 2 -------------------------------------------------------------------------------
+
+    /// The decision is commit, and durable.
+    pub(super) fn commit(&mut self, from: Option<SessionId>, decided: Evidence, step: &mut Step<'_>) {
+        match &self.state {
+            State::Prepared { evidence, sure, .. } => {
+                let prepared = sure.then(|| evidence.clone());
+                self.run_commit(from, decided, prepared, step);
+            }
+            // No memory of it: the resource finds out what it was (C10, law 8).
+            State::Unknown => self.run_commit(from, decided, None, step),
+            State::Committing { decided: known, .. } if known.same_execution(&decided) => {
+                self.end_asked.extend(from);
+            }
+            State::Ended(End::Outcome { outcome, evidence })
+                if evidence.as_ref().is_some_and(|evidence| evidence.same_execution(&decided)) =>
+            {
+                let outcome = outcome.clone();
+                self.send_finished(from, outcome, step);
+            }
+            // Ended here without this execution, or as another one: the resource alone can tell what
+            // became of the decided one (H3).
+            State::Ended(End::Outcome { .. } | End::Refused(_) | End::ReadOnly) => {
+                self.run_commit(from, decided, None, step);
+            }
+            State::Open { .. }
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Committing { .. }
+            | State::Aborting { .. }
+            | State::AbortFailed { .. }
+            | State::Ended(End::Register(_)) => {
+                // Never prepared here (E7), or ended otherwise (E8): no acknowledgement.
+                self.violation("commit came for a branch that is not prepared here", step);
+                self.send_failed(from, "the branch is not prepared here", step);
+            }
+        }
+    }
+
+    fn run_commit(
+        &mut self,
+        from: Option<SessionId>,
+        decided: Evidence,
+        prepared: Option<Evidence>,
+        step: &mut Step<'_>,
+    ) {
+        if step.config.plays(Mutant::AcknowledgesEarly) {
+            self.send_finished(from, BranchOutcome::Committed, step);
+        }
+        self.end_asked.extend(from);
+        let (id, branch) = (self.id, self.branch.clone());
+        self.state = State::Committing { decided: decided.clone(), prepared: prepared.clone() };
+        step.order(Command::RunCommit { id, branch, decided, prepared });
+    }
+
+    /// The decision is abort.
+    pub(super) fn abort(&mut self, from: Option<SessionId>, step: &mut Step<'_>) {
+        match &mut self.state {
+            State::Prepared { evidence, sure, .. } => {
+                let prepared = sure.then(|| evidence.clone());
+                self.end_asked.extend(from);
+                self.run_abort(prepared, step);
+            }
+            State::AbortFailed { prepared, .. } => {
+                let prepared = prepared.clone();
+                self.end_asked.extend(from);
+                self.run_abort(prepared, step);
+            }
+            // Without memory it may be prepared all the same, and a late Prepare must find that it is
+            // too late (E3, E4).
+            State::Open { .. } | State::Unknown => {
+                self.end_asked.extend(from);
+                self.run_abort(None, step);
+            }
+            State::Preparing { then_abort } => {
+                *then_abort = true;
+                self.end_asked.extend(from);
+            }
+            State::Aborting { .. } => self.end_asked.extend(from),
+            State::Ended(End::Refused(_) | End::ReadOnly) => {
+                self.send_finished(from, BranchOutcome::Aborted, step);
+            }
+            State::Ended(End::Outcome { outcome, .. }) => {
+                let outcome = outcome.clone();
+                if outcome == BranchOutcome::Committed {
+                    self.violation("abort came for a branch that is committed", step);
+                }
+                self.send_finished(from, outcome, step);
+            }
+            State::Committing { .. } => {
+                self.violation("abort came for a branch that is being committed", step);
+                self.send_failed(from, "the branch is being committed", step);
+            }
+            // Its register decides it, and may be asked (H5).
+            State::OnePhase { .. } | State::Settling | State::Ended(End::Register(_)) => {
+                self.send_failed(from, "the branch has its own register", step);
+            }
+        }
+    }
+
+    fn run_abort(&mut self, prepared: Option<Evidence>, step: &mut Step<'_>) {
+        let (id, branch) = (self.id, self.branch.clone());
+        self.state = State::Aborting { prepared: prepared.clone() };
+        step.order(Command::RunAbort { id, branch, prepared });
+    }
+
+    /// The commit or the abort hook ended the branch.
+    pub(super) fn hook_ended(
+        &mut self,
+        outcome: &BranchOutcome,
+        step: &mut Step<'_>,
+    ) -> Result<(), IllegalEvent> {
+        let evidence = match &self.state {
+            State::Committing { decided, .. } => Some(decided.clone()),
+            State::Aborting { prepared } => prepared.clone(),
+            State::Unknown
+            | State::Open { .. }
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Prepared { .. }
+            | State::AbortFailed { .. }
+            | State::Ended(_) => return Err(self.illegal("end of a hook")),
+        };
+        self.state = State::Ended(End::Outcome { outcome: outcome.clone(), evidence });
+        self.answer_end(outcome, step);
+        let reason = AbortReason::new(AbortKind::LocalFailure, "the branch was aborted before");
+        for to in std::mem::take(&mut self.prepare_asked) {
+            self.send_vote(to, Vote::Abort(reason.clone()), step);
+        }
+        Ok(())
+    }
+
+    /// The commit or the abort hook did not end the branch, or may not have.
+    pub(super) fn hook_failed(&mut self, error: &Arc<str>, step: &mut Step<'_>) -> Result<(), IllegalEvent> {
+        self.state = match &self.state {
+            State::Committing { prepared: Some(evidence), .. } => {
+                State::Prepared { evidence: evidence.clone(), sure: false, inquired_at: None }
+            }
+            // Whoever asks again starts over; so does the next scan that finds it.
+            State::Committing { prepared: None, .. } => State::Unknown,
+            State::Aborting { prepared } => State::AbortFailed {
+                prepared: prepared.clone(),
+                retry_at: step.now + step.config.inquiry_interval,
+            },
+            State::Unknown
+            | State::Open { .. }
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Prepared { .. }
+            | State::AbortFailed { .. }
+            | State::Ended(_) => return Err(self.illegal("failure of a hook")),
+        };
+        for to in std::mem::take(&mut self.end_asked) {
+            step.order(Command::SendFailed { to, key: self.key(), error: Arc::clone(error) });
+        }
+        Ok(())
+    }
+
+    fn answer_end(&mut self, outcome: &BranchOutcome, step: &mut Step<'_>) {
+        for to in std::mem::take(&mut self.end_asked) {
+            self.send_finished(Some(to), outcome.clone(), step);
+        }
+    }
+
+    fn send_finished(&self, to: Option<SessionId>, outcome: BranchOutcome, step: &mut Step<'_>) {
+        if let Some(to) = to {
+            step.order(Command::SendFinished { to, key: self.key(), outcome });
+        }
+    }
+
+    fn send_failed(&self, to: Option<SessionId>, error: &str, step: &mut Step<'_>) {
+        if let Some(to) = to {
+            step.order(Command::SendFailed { to, key: self.key(), error: error.into() });
+        }
+    }
+
+    // ---- recovery ------------------------------------------------------------------------------
+
+    /// A scan found the branch prepared: it is in doubt, and asks (C3, C10).
+    pub(super) fn found_prepared(&mut self, found: Evidence, step: &mut Step<'_>) {
+        let asks = match &self.state {
+            State::Prepared { evidence, inquired_at, .. } => {
+                !evidence.same_execution(&found)
+                    || inquired_at.is_none_or(|at| at + step.config.inquiry_interval <= step.now)
+            }
+            // It reappeared, or the hook's effect was lost with a failover (D5, H6); or the scan was
+            // read before the end: then the answer repeats the end, which is harmless.
+            State::Unknown | State::Ended(End::Outcome { .. } | End::Refused(_) | End::ReadOnly) => true,
+            // A hook is at work on it; its register is its own database.
+            State::Open { .. }
+            | State::Preparing { .. }
+            | State::OnePhase { .. }
+            | State::Settling
+            | State::Committing { .. }
+            | State::Aborting { .. }
+            | State::AbortFailed { .. }
+            | State::Ended(End::Register(_)) => false,
+        };
+        if asks {
+            let sure = false;
+            self.state = State::Prepared { evidence: found.clone(), sure, inquired_at: Some(step.now) };
+            step.order(Command::SendInquiry { id: self.id, branch: self.branch.clone(), evidence: found });
+        }
+    }
+
+    /// An inquiry was answered. Late answers meet a branch that has moved on, and do nothing.
+    pub(super) fn inquiry_answered(&mut self, answer: InquiryAnswer, step: &mut Step<'_>) {
+        if !matches!(self.state, State::Prepared { .. }) {
+            return;
+        }
+        match answer {
+            InquiryAnswer::Commit(decided) => self.commit(None, decided, step),
+            InquiryAnswer::Abort => self.abort(None, step),
+            // The next scan asks again.
+            InquiryAnswer::Wait { .. } | InquiryAnswer::Quarantine => {}
+        }
+    }
+
+    // ---- the register of one branch ------------------------------------------------------------
+
+    /// One-phase commit came.
+    pub(super) fn commit_one_phase(
+        &mut self,
+        from: SessionId,
+        operation: Option<Operation>,
+        deadline: Timestamp,
+        step: &mut Step<'_>,
+    ) {
+        let executes =
+            matches!((&self.state, &operation), (State::Open { .. }, _) | (State::Unknown, Some(_)));
+        if !executes {
+            self.ask_register(from, step);
+            return;
+        }
+        self.register_asked.insert(from);
+        self.state = State::OnePhase { then_settle: false };
+        let (id, branch) = (self.id, self.branch.clone());
+        step.order(Command::RunOnePhase { id, branch, operation, deadline });
+    }
+
+    /// Somebody asks the register, which closes it if it is open.
+    pub(super) fn settle(&mut self, from: SessionId, step: &mut Step<'_>) {
+        if let State::OnePhase { then_settle } = &mut self.state {
+            *then_settle = true;
+        }
+        self.ask_register(from, step);
+    }
+
+    fn ask_register(&mut self, from: SessionId, step: &mut Step<'_>) {
+        match &self.state {
+            State::OnePhase { .. } | State::Settling => {
+                self.register_asked.insert(from);
+            }
+            State::Ended(End::Register(answer)) => {
+                let answer = answer.clone();
+                self.send_register(from, &answer, step);
+            }
+            // Without memory only the register can tell, and asking closes it. Open work that was
+            // never asked to commit is kept from ever committing, and goes with it.
+            State::Unknown
+            | State::Open { .. }
+            | State::AbortFailed { prepared: None, .. }
+            | State::Ended(_) => {
+                self.register_asked.insert(from);
+                self.run_settle(step);
+            }
+            // Its local work is being given up: to be asked again.
+            State::Aborting { prepared: None } => self.send_register(from, &RegisterAnswer::Unknown, step),
+            State::Preparing { .. }
+            | State::Prepared { .. }
+            | State::Committing { .. }
+            | State::Aborting { prepared: Some(_) }
+            | State::AbortFailed { prepared: Some(_), .. } => {
+                self.violation("the register was asked for a branch in two-phase commit", step);
+                self.send_register(from, &RegisterAnswer::Unknown, step);
+            }
+        }
+    }
+
+    fn run_settle(&mut self, step: &mut Step<'_>) {
+        let (id, branch) = (self.id, self.branch.clone());
+        self.state = State::Settling;
+        step.order(Command::RunSettle { id, branch });
+    }
+
+    /// The register was read, or what it holds could not be established.
+    pub(super) fn register_read(
+        &mut self,
+        answer: &RegisterAnswer,
+        step: &mut Step<'_>,
+    ) -> Result<(), IllegalEvent> {
+        let (State::OnePhase { .. } | State::Settling) = self.state else {
+            return Err(self.illegal("answer of the register"));
+        };
+        let then_settle = self.state == State::OnePhase { then_settle: true };
+        if *answer == RegisterAnswer::Unknown && then_settle {
+            self.run_settle(step);
+            return Ok(());
+        }
+        self.state = match answer {
+            RegisterAnswer::Committed | RegisterAnswer::Aborted(_) | RegisterAnswer::Forgotten => {
+                State::Ended(End::Register(answer.clone()))
+            }
+            // To be asked again: the next question goes to the register.
+            RegisterAnswer::Unknown => State::Unknown,
+        };
+        for to in std::mem::take(&mut self.register_asked) {
+            self.send_register(to, answer, step);
+        }
+        Ok(())
+    }
+
+    fn send_register(&self, to: SessionId, answer: &RegisterAnswer, step: &mut Step<'_>) {
+        step.order(Command::SendRegisterAnswer { to, key: self.key(), answer: answer.clone() });
+    }
+}

@@ -1,0 +1,56 @@
+//! What a participant's core is told once, and the faulty variants that the checkers catch.
+
+use std::time::Duration;
+
+/// What one participant's core is told once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// How many ended branches are remembered, to answer repeated messages and to vote no to
+    /// late ones; the oldest is forgotten first. More costs memory (about 200 bytes each).
+    pub remembered_max: usize,
+    /// An inquiry for one branch is repeated no sooner than this.
+    pub inquiry_interval: Duration,
+    /// The fault to play, for the checkers.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<Mutant>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            remembered_max: 100_000,
+            inquiry_interval: Duration::from_secs(1),
+            #[cfg(feature = "mutants")]
+            mutant: None,
+        }
+    }
+}
+
+impl Config {
+    /// Whether the core plays this fault. Always false in a shipped build.
+    #[cfg(feature = "mutants")]
+    pub(super) fn plays(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// Whether the core plays this fault. Always false in a shipped build.
+    #[cfg(not(feature = "mutants"))]
+    #[expect(clippy::unused_self, reason = "the checkers' build reads a field that this build does not have")]
+    pub(super) const fn plays(&self, _mutant: Mutant) -> bool {
+        false
+    }
+}
+
+/// Faulty variants of the participant's role. Each must be caught by the model checker and by the
+/// simulator; they exist only where the feature `mutants` is on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Mutant {
+    /// Rolls back a prepared branch when it has waited long enough.
+    AbortsAloneInDoubt,
+    /// Sends its vote before the hook has said that it is durable.
+    VotesBeforeDurable,
+    /// Prepares a branch that was aborted before.
+    PreparesAfterAbort,
+    /// Acknowledges a commit before the hook has ended it.
+    AcknowledgesEarly,
+}
