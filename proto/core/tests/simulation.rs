@@ -7,6 +7,11 @@
 //! `PACTUM_SEED=n cargo test -p pactum-core --test simulation replay -- --nocapture`.
 //! `PACTUM_SEEDS=n` sets how many seeds a run takes.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was executed is printed: a run that did nothing proves nothing"
+)]
+#![allow(clippy::disallowed_methods, reason = "the simulator itself may use threads")]
 #![allow(clippy::unwrap_used, reason = "a broken model shall stop the simulator")]
 
 mod world;
@@ -537,9 +542,8 @@ fn seeds() {
 /// Replays `PACTUM_SEED` with its trace; without one it replays seed 0 twice and compares.
 #[test]
 fn replay() {
-    let run = |seed, trace| {
-        run_seed(seed, coordinator::Config::default(), participant::Config::default(), trace)
-    };
+    let run =
+        |seed, trace| run_seed(seed, coordinator::Config::default(), participant::Config::default(), trace);
     if let Ok(seed) = std::env::var("PACTUM_SEED") {
         let (result, counts) = run(seed.parse().unwrap(), true);
         println!("{counts:?}");

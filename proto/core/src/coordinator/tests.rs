@@ -87,12 +87,12 @@ fn reply(request: u64, answer: Answer) -> Command {
 
 /// The kind of an aborted outcome; panics at anything else.
 fn abort_kind(command: &Command) -> AbortKind {
-    match command {
-        Command::Reply { answer: Answer::Outcome(TransactionOutcome::Aborted { reason, .. }), .. } => {
-            reason.kind
-        }
-        other => panic!("not an aborted outcome: {other:?}"),
+    if let Command::Reply { answer: Answer::Outcome(TransactionOutcome::Aborted { reason, .. }), .. } =
+        command
+    {
+        return reason.kind;
     }
+    panic!("not an aborted outcome: {command:?}");
 }
 
 /// A core under test.

@@ -55,7 +55,9 @@ impl Log {
         if gid <= self.floor {
             return LookUpResult::Forgotten;
         }
-        self.rows.get(&gid).map_or(LookUpResult::NoRecord, |record| LookUpResult::Stands(Box::new(record.clone())))
+        self.rows
+            .get(&gid)
+            .map_or(LookUpResult::NoRecord, |record| LookUpResult::Stands(Box::new(record.clone())))
     }
 
     /// Commits of ended incarnations that are not known finished.

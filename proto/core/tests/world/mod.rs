@@ -13,7 +13,7 @@
 //! * a database statement may land after the process that sent it died (D1).
 
 #![allow(clippy::unwrap_used, reason = "a broken model shall stop the checker")]
-#![allow(dead_code, reason = "each checker uses its part of the world")]
+#![allow(dead_code, unreachable_pub, reason = "each checker uses its part of the world")]
 
 pub mod invariants;
 pub mod log;
@@ -34,7 +34,7 @@ use pactum_core::vote::{AbortKind, AbortReason, Evidence, Vote};
 use uuid::Uuid;
 
 pub use log::{Log, Write};
-pub use participants::{Database, Held, Hook, ParticipantNode};
+pub use participants::{Held, ParticipantNode};
 
 /// How long a transaction has, in the model.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -250,7 +250,9 @@ impl World {
     /// The owner's place, while the run that owns the transaction is the one in it.
     pub fn owner(&self, transaction: usize) -> Option<usize> {
         let incarnation_of = self.transactions[transaction].id.incarnation;
-        self.coordinators.iter().position(|node| node.core.is_some() && incarnation(node.run) == incarnation_of)
+        self.coordinators
+            .iter()
+            .position(|node| node.core.is_some() && incarnation(node.run) == incarnation_of)
     }
 
     // ---- the network --------------------------------------------------------------------------
@@ -329,7 +331,9 @@ impl World {
             ToCoordinator::Yes { id, branch, evidence } => {
                 Event::VoteReceived { id, branch, vote: Vote::Commit(evidence) }
             }
-            ToCoordinator::ReadOnly { id, branch } => Event::VoteReceived { id, branch, vote: Vote::ReadOnly },
+            ToCoordinator::ReadOnly { id, branch } => {
+                Event::VoteReceived { id, branch, vote: Vote::ReadOnly }
+            }
             ToCoordinator::No { id, branch } => {
                 Event::VoteReceived { id, branch, vote: Vote::Abort(reason(AbortKind::VotedNo)) }
             }
@@ -455,15 +459,14 @@ impl World {
         match command {
             Command::SendPrepare { id, branch, one_phase, .. } => {
                 // To the instance that enlisted and to no other.
-                match self.participants.iter().position(|node| node.instance() == branch.instance && node.up()) {
-                    Some(to) => {
-                        let body = ToParticipant::Prepare { id, branch, one_phase };
-                        self.send(Message::ToParticipant { to, from: run, body });
-                    }
-                    None => {
-                        let event = coordinator::Event::PrepareNotSent { id, branch: branch.id };
-                        self.tell_coordinator(place, event, now);
-                    }
+                let to =
+                    self.participants.iter().position(|node| node.instance() == branch.instance && node.up());
+                if let Some(to) = to {
+                    let body = ToParticipant::Prepare { id, branch, one_phase };
+                    self.send(Message::ToParticipant { to, from: run, body });
+                } else {
+                    let event = coordinator::Event::PrepareNotSent { id, branch: branch.id };
+                    self.tell_coordinator(place, event, now);
                 }
             }
             Command::SendCommit { id, branch, evidence } => {
@@ -584,7 +587,10 @@ impl World {
     /// Whether the record that stands for a transaction is a commit.
     pub fn logged_commit(&self, transaction: usize) -> bool {
         let id = self.transactions[transaction].id;
-        self.log.rows.get(&id.gid).is_some_and(|record| record.id == id && record.decision == Decision::Commit)
+        self.log
+            .rows
+            .get(&id.gid)
+            .is_some_and(|record| record.id == id && record.decision == Decision::Commit)
     }
 }
 

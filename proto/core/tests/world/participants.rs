@@ -181,7 +181,8 @@ impl World {
         let node = &mut self.participants[place];
         node.core = None;
         node.life += 1;
-        let landing = |key: &BranchKey, hooks: &[Hook]| hooks.iter().any(|hook| prepares(&hook.command) == Some(*key));
+        let landing =
+            |key: &BranchKey, hooks: &[Hook]| hooks.iter().any(|hook| prepares(&hook.command) == Some(*key));
         let hooks = node.hooks.clone();
         for (key, held) in &mut node.database.branches {
             if *held == Held::Open && !landing(key, &hooks) {
@@ -280,11 +281,8 @@ impl World {
                         .collect(),
                 };
                 for run in runs {
-                    let body = ToCoordinator::Inquiry {
-                        id,
-                        branch: branch.clone(),
-                        evidence: evidence.clone(),
-                    };
+                    let body =
+                        ToCoordinator::Inquiry { id, branch: branch.clone(), evidence: evidence.clone() };
                     self.send_to_run(SessionId(run as u64), place, body);
                 }
             }
