@@ -1,0 +1,35 @@
+//! What happens, on stderr: quiet unless asked, because stdout and stderr belong to the person
+//! who typed the command; `serve` and `dev` say more.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Global, LogFormat};
+use crate::failure::Failure;
+
+/// Sets the process's log up. `PACTUM_LOG_LEVEL` or else `RUST_LOG` is the filter, if set.
+pub(crate) fn start(global: &Global) -> Result<(), Failure> {
+    let asked = ["PACTUM_LOG_LEVEL", "RUST_LOG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| (name, text)));
+    let filter = match asked {
+        Some((name, text)) => EnvFilter::try_new(&text).map_err(|error| {
+            Failure::usage(format!("{name} is not a log filter"))
+                .because(&error)
+                .next("write it like info or pactum_coordinator=debug,warn")
+        })?,
+        None => EnvFilter::new(match global.verbose {
+            0 => "warn",
+            1 => "info",
+            2 => "info,pactum=debug,pactum_core=debug,pactum_coordinator=debug",
+            _ => "debug",
+        }),
+    };
+    let color = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color);
+    match global.log_format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! What the command prints. Data goes to stdout, in one of three forms; hints, notes and errors go
+//! to stderr, so that a script may read one and ignore the other.
+
+pub(crate) mod participant;
+pub(crate) mod table;
+pub(crate) mod transaction;
+pub(crate) mod view;
+
+use std::fmt;
+use std::io::{self, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::args::{Color, Format, Global};
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Where and how to print.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) format: Format,
+    pub(crate) quiet: bool,
+}
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+
+impl Output {
+    /// As the global options want it.
+    pub(crate) fn new(global: &Global) -> Self {
+        let choice = match global.color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        choice.write_global();
+        Self { format: global.output, quiet: global.quiet }
+    }
+
+    /// Whether people read what is printed.
+    pub(crate) fn for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// Prints text for people to stdout.
+    pub(crate) fn text(&self, text: impl fmt::Display) -> Result<(), Failure> {
+        written(writeln!(AutoStream::auto(io::stdout()).lock(), "{text}"))
+    }
+
+    /// Prints one document to stdout. With `-o jsonl` on one line, with `-o json` indented.
+    pub(crate) fn document(&self, document: &impl Serialize) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Jsonl => serde_json::to_string(document),
+            Format::Table | Format::Json => serde_json::to_string_pretty(document),
+        };
+        let text =
+            text.map_err(|error| Failure::new(Exit::Failed, "no JSON can be made of this").because(&error))?;
+        written(writeln!(io::stdout().lock(), "{text}"))
+    }
+
+    /// Prints one document to stdout, on a line of its own.
+    pub(crate) fn line(&self, document: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(document)
+            .map_err(|error| Failure::new(Exit::Failed, "no JSON can be made of this").because(&error))?;
+        written(writeln!(io::stdout().lock(), "{text}"))
+    }
+
+    /// Tells people what to type next, on stderr.
+    pub(crate) fn hint(&self, text: impl fmt::Display) {
+        if self.for_people() && !self.quiet {
+            self.note(format_args!("{HINT}{text}{HINT:#}"));
+        }
+    }
+
+    /// Tells people something that is not data, on stderr.
+    pub(crate) fn note(&self, text: impl fmt::Display) {
+        // Nobody is left to be told if stderr is closed.
+        drop(writeln!(AutoStream::auto(io::stderr()).lock(), "{text}"));
+    }
+
+    /// Tells what went wrong, on stderr.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.for_people() {
+            self.note(format_args!("{ERROR}error:{ERROR:#} {failure}"));
+        } else {
+            self.note(failure.json());
+        }
+    }
+}
+
+/// A reader that went away (`pactum tx list | head`) is no failure of ours.
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, "stdout cannot be written").because(&error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

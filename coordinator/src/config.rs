@@ -1,0 +1,369 @@
+//! What one coordinator is told once: parsed and checked here, then trusted.
+//!
+//! Where the values come from (defaults, a file, the environment, flags) is the command's
+//! business. Unknown keys are refused; durations are text such as `3s` or `7days`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pactum_core::coordinator as core;
+use pactum_core::time::RetryDelay;
+use serde::{Deserialize, Serialize};
+
+use crate::observe::Observer;
+
+/// Settings of one coordinator.
+///
+/// Times have no say in any outcome (law 6): a wrong one costs patience, never consistency.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the decision log is; carried for the command, which opens it. Default none.
+    pub log: Option<LogUrl>,
+    /// Where applications and participants are served. Default `127.0.0.1:7600`.
+    pub listen: SocketAddr,
+    /// Where operators are served. Default `127.0.0.1:7601`.
+    pub admin_listen: SocketAddr,
+    /// The address that other coordinators and participants are told. Default: the bound one.
+    pub advertise: Option<String>,
+    /// Certificate and key. Default none: then only loopback addresses are served.
+    pub tls: Option<Tls>,
+    /// Serve other than loopback addresses without TLS. Default false: whoever reaches the port
+    /// could decide transactions and read payloads.
+    pub unsafe_plaintext: bool,
+
+    /// Tasks that share the transactions by gid. Default: the number of cores. More than cores
+    /// makes batches smaller; fewer leaves cores idle.
+    pub shards: usize,
+    /// Open transactions, all shards together. Default 1 000 000. More costs memory, about 1 KiB
+    /// each; beyond it new ones are shed.
+    pub transactions_open_max: usize,
+    /// Inputs waiting for one shard. Default 8192. More accepts longer bursts and costs latency
+    /// under overload; fewer sheds unary calls sooner.
+    pub shard_queue_max: usize,
+    /// Unanswered calls on one pipeline stream. Default 8192. More lets one application take more
+    /// of the shards' queues; at the limit its stream is not read until answers have gone out.
+    pub pipeline_in_flight_max: usize,
+    /// Messages waiting for one slow reader of a stream. Default 65 536. More costs memory for
+    /// each slow participant; fewer cuts it off sooner.
+    pub outbox_messages_max: usize,
+    /// The same in bytes. Default 16 MiB.
+    pub outbox_bytes_max: usize,
+    /// Attached participants. Default 1024. More costs memory: each may fill an outbox.
+    pub participants_max: usize,
+    /// Connections on each of the two ports. Default 4096. Further ones wait to be accepted.
+    pub connections_max: usize,
+    /// Concurrent calls on one connection. Default 1024. Fewer protects against one bad peer; more
+    /// serves applications that use unary calls over one connection.
+    pub streams_per_connection_max: u32,
+
+    /// Branches in one transaction. Default 64, which is also the most the wire allows.
+    pub branches_max: usize,
+    /// A transaction's timeout where none is given. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub timeout_default: Duration,
+    /// The longest timeout; a longer one is cut. Default 1 h. More lets forgotten transactions
+    /// hold locks for longer.
+    #[serde(with = "humantime_serde")]
+    pub timeout_max: Duration,
+    /// How long after the decision a caller waits for branches to finish. Default 5 s. More lets
+    /// more callers read their own writes; fewer answers sooner while a participant is away.
+    #[serde(with = "humantime_serde")]
+    pub finished_bound: Duration,
+    /// How long a caller waits for a register whose answer was lost before it is told *unknown*.
+    /// Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub unknown_bound: Duration,
+    /// Before the second attempt at a delivery. Default 100 ms; doubled each time.
+    #[serde(with = "humantime_serde")]
+    pub retry_first: Duration,
+    /// The longest pause between attempts. Default 3 s. More is kinder to a resource in trouble;
+    /// fewer finishes its branches sooner once it is back.
+    #[serde(with = "humantime_serde")]
+    pub retry_cap: Duration,
+    /// A transaction undecided for this long is recorded for operators. Default 1 s; 0 records
+    /// every one, which costs the log a second row for each.
+    #[serde(with = "humantime_serde")]
+    pub prepare_record_after: Duration,
+    /// Ended gids that are remembered, all shards together. Default 200 000, about 100 bytes each.
+    /// Fewer makes slow applications draw a new gid.
+    pub remembered_max: usize,
+
+    /// Between heartbeats in the log. Default 1 s. Less costs the log a small write each time.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// Another coordinator whose heartbeat stands still for this long, by our clock, is ended and
+    /// recovered. Default 3 s. More delays takeover; less ends coordinators that are only slow,
+    /// which is safe and unkind. At least twice the heartbeat.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    /// Decisions are kept at least this long after they were written. Default 7 days. More costs
+    /// rows; less makes outcomes *forgotten* to late askers, whose branches go to quarantine.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+
+    /// After the signal to stop: how long transactions in flight are served. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+    /// From the signal to stop until connections are closed, whatever their peers do. Default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub stop_within: Duration,
+    /// Between HTTP/2 pings on a quiet connection. Default 10 s. More notices dead peers later.
+    #[serde(with = "humantime_serde")]
+    pub keepalive: Duration,
+    /// A peer that leaves a ping unanswered for this long is gone. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub keepalive_timeout: Duration,
+    /// A peer must have sent its first bytes, and finished a TLS handshake, within this. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+
+    /// Told each step that a crash could split. Not part of any file.
+    #[serde(skip)]
+    pub observer: Observer,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let core = core::Config::default();
+        Self {
+            log: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 7601)),
+            advertise: None,
+            tls: None,
+            unsafe_plaintext: false,
+            shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            transactions_open_max: 1_000_000,
+            shard_queue_max: 8192,
+            pipeline_in_flight_max: 8192,
+            outbox_messages_max: 65_536,
+            outbox_bytes_max: 16 * 1024 * 1024,
+            participants_max: 1024,
+            connections_max: 4096,
+            streams_per_connection_max: 1024,
+            branches_max: core.branches_max,
+            timeout_default: Duration::from_secs(30),
+            timeout_max: core.timeout_max,
+            finished_bound: core.finished_bound,
+            unknown_bound: core.unknown_bound,
+            retry_first: core.retry.first,
+            retry_cap: core.retry.cap,
+            prepare_record_after: core.undecided_record_after,
+            remembered_max: 200_000,
+            heartbeat: Duration::from_secs(1),
+            lease: Duration::from_secs(3),
+            retention: Duration::from_secs(7 * 24 * 3600),
+            drain: Duration::from_secs(10),
+            stop_within: Duration::from_secs(15),
+            keepalive: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            observer: Observer::default(),
+        }
+    }
+}
+
+/// PEM files for TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The server's certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Certificates that must have signed every client's. Default none: clients are not asked.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The URL of a decision log. Its `Debug` form and its serialised form show no password.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct LogUrl(String);
+
+impl LogUrl {
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL as it was given, password included.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LogUrl {
+    /// The URL with its password, and its query (where a password may also stand), left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, query) = self.0.split_once('?').map_or((self.0.as_str(), ""), |(url, _)| (url, "?…"));
+        match shown.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?))) {
+            Some((scheme, (user, place))) => {
+                let user = user.split_once(':').map_or(user, |(user, _)| user);
+                write!(f, "{scheme}://{user}@{place}{query}")
+            }
+            None => write!(f, "{shown}{query}"),
+        }
+    }
+}
+
+impl fmt::Debug for LogUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for LogUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Settings that cannot be served with. Nothing happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value out of its range.
+    #[error("{key} is {found}: {remedy}")]
+    OutOfRange {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What is needed.
+        remedy: &'static str,
+    },
+    /// An address that strangers can reach, without TLS.
+    #[error(
+        "{address} is not a loopback address and there is no certificate: set tls.certificate and tls.key, or unsafe_plaintext = true"
+    )]
+    Plaintext {
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+impl Config {
+    /// Checks every value, and the addresses.
+    ///
+    /// # Errors
+    /// The first setting that cannot be served with.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let at_least_one = [
+            ("shards", self.shards),
+            ("transactions_open_max", self.transactions_open_max),
+            ("shard_queue_max", self.shard_queue_max),
+            ("pipeline_in_flight_max", self.pipeline_in_flight_max),
+            ("outbox_messages_max", self.outbox_messages_max),
+            ("outbox_bytes_max", self.outbox_bytes_max),
+            ("participants_max", self.participants_max),
+            ("connections_max", self.connections_max),
+            ("remembered_max", self.remembered_max),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(out_of_range(key, "0", "at least 1 is needed"));
+            }
+        }
+        if self.shards > Self::SHARDS_MAX {
+            return Err(out_of_range("shards", self.shards, "at most 1024 are served"));
+        }
+        if !(1..=64).contains(&self.branches_max) {
+            return Err(out_of_range("branches_max", self.branches_max, "1 to 64 are served"));
+        }
+        if self.heartbeat.is_zero() {
+            return Err(out_of_range("heartbeat", "0", "a length of time is needed"));
+        }
+        if self.lease < self.heartbeat * 2 {
+            return Err(out_of_range("lease", format!("{:?}", self.lease), "at least twice the heartbeat is needed"));
+        }
+        if self.retry_first.is_zero() || self.retry_cap < self.retry_first {
+            let found = format!("{:?}", self.retry_first);
+            return Err(out_of_range("retry_first", found, "more than 0 and at most retry_cap is needed"));
+        }
+        if self.stop_within < self.drain {
+            let found = format!("{:?}", self.stop_within);
+            return Err(out_of_range("stop_within", found, "at least the length of drain is needed"));
+        }
+        self.check_address(self.listen)?;
+        self.check_address(self.admin_listen)
+    }
+
+    /// Shards beyond this would only make batches smaller.
+    const SHARDS_MAX: usize = 1024;
+
+    /// Refuses an address that strangers can reach in plain text.
+    ///
+    /// # Errors
+    /// [`ConfigError::Plaintext`].
+    pub fn check_address(&self, address: SocketAddr) -> Result<(), ConfigError> {
+        if address.ip().is_loopback() || self.tls.is_some() || self.unsafe_plaintext {
+            Ok(())
+        } else {
+            Err(ConfigError::Plaintext { address })
+        }
+    }
+
+    /// What each shard's core is told.
+    pub(crate) fn core(&self) -> core::Config {
+        core::Config {
+            branches_max: self.branches_max,
+            timeout_max: self.timeout_max,
+            finished_bound: self.finished_bound,
+            unknown_bound: self.unknown_bound,
+            retry: RetryDelay { first: self.retry_first, cap: self.retry_cap },
+            undecided_record_after: self.prepare_record_after,
+            remembered_max: (self.remembered_max / self.shards).max(1),
+            ..core::Config::default()
+        }
+    }
+}
+
+fn out_of_range(key: &'static str, found: impl ToString, remedy: &'static str) -> ConfigError {
+    ConfigError::OutOfRange { key, found: found.to_string(), remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_can_be_served_with() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn an_address_that_strangers_reach_needs_tls_or_a_plain_word() {
+        let open = SocketAddr::from(([0, 0, 0, 0], 7600));
+        let mut config = Config { listen: open, ..Config::default() };
+        assert_eq!(config.check(), Err(ConfigError::Plaintext { address: open }));
+        config.unsafe_plaintext = true;
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn a_lease_shorter_than_two_heartbeats_is_refused() {
+        let config = Config { lease: Duration::from_secs(1), ..Config::default() };
+        assert!(matches!(config.check(), Err(ConfigError::OutOfRange { key: "lease", .. })));
+    }
+
+    #[test]
+    fn keys_are_text_and_unknown_ones_are_refused() {
+        let config: Config = serde_json::from_str(r#"{"lease": "5s", "retention": "2days"}"#).unwrap();
+        assert_eq!(config.lease, Duration::from_secs(5));
+        assert_eq!(config.retention, Duration::from_secs(172_800));
+        let error = serde_json::from_str::<Config>(r#"{"leese": "5s"}"#).unwrap_err();
+        assert!(error.to_string().contains("leese"), "{error}");
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        for url in ["postgres://u:secret@h/db", "postgres://u:se@secret@h/db", "postgres://h/db?password=secret"] {
+            let config = Config { log: Some(LogUrl::new(url)), ..Config::default() };
+            assert!(!format!("{config:?}").contains("secret"), "{config:?}");
+            assert!(!serde_json::to_string(&config).unwrap().contains("secret"));
+        }
+    }
+}

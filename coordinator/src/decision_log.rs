@@ -1,0 +1,356 @@
+//! The decision log: where a global transaction's outcome is written once.
+//!
+//! The trait says what is true after a crash before and after each call; the
+//! implementations are [`postgres`], [`sqlite`] and [`memory`], and one contract suite
+//! ([`contract`]) holds for all. The [`writer`] groups commits; the [`finisher`] keeps the
+//! lazy end records.
+//!
+//! What every implementation holds:
+//! * **Write once.** At most one record per gid ever stands; what stands is never changed
+//!   (law 1).
+//! * **Fence.** A commit proposal of an incarnation that was ended writes nothing. Abort
+//!   proposals are free to all (law 4).
+//! * **Floor.** Nothing is written or answered at or under the floor (law 7).
+//! * **Unknown is told.** A lost answer is [`ProposalResult::Unknown`], never a guess (law 5).
+//! * **Known durable.** A record that another process wrote is handed out only after a
+//!   synchronous write of our own since reading it (B6), shared by the batch.
+//!
+//! It does not know votes, sessions or participants.
+
+use std::fmt::Debug;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use pactum_core::id::{Branch, Cluster, Gid, Incarnation, TransactionId};
+use pactum_core::outcome::{DecisionRecord, Details, HeuristicOutcome, LookUpResult, ProposalResult};
+
+/// A log as the coordinator sees it.
+#[async_trait]
+pub trait DecisionLog: Debug + Send + Sync + 'static {
+    /// `postgres`, `sqlite` or `memory`.
+    fn kind(&self) -> &'static str;
+
+    /// The cluster: all coordinators on this log. Drawn when the log was made.
+    fn cluster(&self) -> &Cluster;
+
+    /// Starts a new incarnation with its fence open, and returns it. Durable on return. After
+    /// a crash before the return there may be a row that nobody uses, which is harmless.
+    ///
+    /// # Errors
+    /// Any; nothing that matters happened.
+    async fn start_incarnation(&self, address: &str) -> Result<Incarnation, DecisionLogError>;
+
+    /// Says that `incarnation` is alive, and reads what the log shows. Forces nothing.
+    ///
+    /// # Errors
+    /// Any; the beat may or may not have been counted.
+    async fn heartbeat(&self, incarnation: Incarnation) -> Result<LogView, DecisionLogError>;
+
+    /// Ends an incarnation: from the return on, none of its commit proposals is written any
+    /// more, also not by a statement that began before. Repeatable. Durable on return.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been ended.
+    async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), DecisionLogError>;
+
+    /// Opens a writer with a connection of its own, whose settings have been checked.
+    ///
+    /// # Errors
+    /// No connection, or settings under which an acknowledged commit could be lost.
+    async fn open_writer(&self) -> Result<Box<dyn DecisionWriter>, DecisionLogError>;
+
+    /// Reads what stands for each gid, in the order asked. Known durable.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn look_up(&self, gids: &[Gid]) -> Result<Vec<LookUpResult>, DecisionLogError>;
+
+    /// The incarnations that have been ended and are not marked recovered; those that are but have
+    /// stragglers left (whoever recovered them may have died since: he who is still at it skips
+    /// them); and owners of commits whose row is missing, which counts as ended.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn unrecovered_incarnations(&self) -> Result<Vec<Incarnation>, DecisionLogError>;
+
+    /// Up to `limit` commits of `incarnation` that are not known finished, in order of their
+    /// number, those after `after` only. Known durable.
+    ///
+    /// # Errors
+    /// Any; nothing is known. A row that cannot be read is an error, never skipped (B10).
+    async fn unfinished_commits(
+        &self,
+        incarnation: Incarnation,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<NumberedCommit>, DecisionLogError>;
+
+    /// Marks an ended incarnation as recovered: it has no unfinished commit but those listed as
+    /// stragglers. Lazy: may be lost in a crash, and is then repeated.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been marked.
+    async fn mark_recovered(&self, incarnation: Incarnation) -> Result<(), DecisionLogError>;
+
+    /// Takes in end records. Lazy: not durable on return, and of no say in safety. Atomic.
+    ///
+    /// # Errors
+    /// Any; all or nothing of it happened.
+    async fn record_finished(&self, update: &FinishUpdate) -> Result<(), DecisionLogError>;
+
+    /// Keeps or drops prepare records. Lazy as [`record_finished`](Self::record_finished).
+    ///
+    /// # Errors
+    /// Any; all or nothing of it happened.
+    async fn record_undecided(
+        &self,
+        add: &[UndecidedRecord],
+        remove: &[Gid],
+    ) -> Result<(), DecisionLogError>;
+
+    /// Keeps heuristic outcomes next to their decisions, also under the floor: until somebody forgets
+    /// them by hand. Repeatable, the last of a branch stands. Durable on return.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been kept.
+    async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError>;
+
+    /// Raises the floor to `to`, or leaves it if it is higher or if a commit at or under `to` is
+    /// unfinished and not listed as a straggler. Waits for statements that tested the old one.
+    /// Durable on return; answers the floor that stands.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been raised.
+    async fn raise_floor(&self, to: Gid) -> Result<Gid, DecisionLogError>;
+
+    /// Deletes up to `limit` records at or under the floor, except stragglers and transactions with
+    /// heuristic outcomes, which an operator has yet to see. Answers how many. Lazy.
+    ///
+    /// # Errors
+    /// Any; some may have been deleted, which is harmless.
+    async fn delete_below_floor(&self, limit: u32) -> Result<u64, DecisionLogError>;
+
+    /// How far the floor may be raised for a retention of `age`: the greatest gid of a record such
+    /// that neither it nor any below it was written less than `age` ago, by the log's clock. `None` if
+    /// there is none above the floor. One call looks at a bounded number of records; call again after
+    /// a raise.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn newest_older_than(&self, age: Duration) -> Result<Option<Gid>, DecisionLogError>;
+
+    /// One page of what is stored, newest gid first, for operators. Not for protocol use: rows
+    /// are shown as they are read.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError>;
+}
+
+/// One connection that writes decisions: the property of one task that is never cancelled
+/// (a dropped write leaves its connection in an unknown state).
+#[async_trait]
+pub trait DecisionWriter: Debug + Send {
+    /// Writes each record if none stands for its gid, all in one force, and answers in the same
+    /// order. [`ProposalResult::Won`] is durable. Commits are written only while `incarnation` is
+    /// live; one gid that is fenced, lost or forgotten does not fail the others. If a gid comes
+    /// twice, the first goes first and the second finds it.
+    ///
+    /// A proposal that no log can hold (a commit without a number or of another incarnation, an abort
+    /// that names branches) is a broken contract: it is reported as an ERROR, answered unknown, and
+    /// does not fail the others.
+    ///
+    /// After any [`ProposalResult::Unknown`] the writer is spent: drop it, open another one, and
+    /// propose again; the unique key waits for a statement of the old connection that still runs.
+    async fn write(&mut self, incarnation: Incarnation, proposals: &[Proposal]) -> Vec<ProposalResult>;
+
+    /// Asks whether the connection is still there, so that an idle one that was lost is found
+    /// before a decision needs it. Writes nothing.
+    ///
+    /// # Errors
+    /// It is not: drop the writer and open another one.
+    async fn check(&mut self) -> Result<(), DecisionLogError> {
+        Ok(())
+    }
+}
+
+/// A record to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The record.
+    pub record: DecisionRecord,
+    /// Its number among the commits of its incarnation, from 1; 0 for an abort. The same for
+    /// each attempt at one gid.
+    pub number: u64,
+}
+
+/// What the log shows at a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogView {
+    /// Whether our own incarnation is still live.
+    pub live: bool,
+    /// Every incarnation that has not been ended, our own included.
+    pub incarnations: Vec<IncarnationView>,
+    /// The floor.
+    pub floor: Gid,
+}
+
+/// Another incarnation, as the log shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncarnationView {
+    /// It.
+    pub incarnation: Incarnation,
+    /// Counts its heartbeats. Whoever watches it stand still for a lease, by a clock of his own,
+    /// may end it.
+    pub beats: u64,
+    /// Where it serves.
+    pub address: String,
+}
+
+/// A commit with its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedCommit {
+    /// The number that it was proposed with.
+    pub number: u64,
+    /// The record.
+    pub record: DecisionRecord,
+}
+
+/// End records, written together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FinishUpdate {
+    /// Every commit of this incarnation numbered up to this is finished, stragglers excepted.
+    pub mark: Option<(Incarnation, u64)>,
+    /// Commits at or under a mark that are not finished.
+    pub add_stragglers: Vec<TransactionId>,
+    /// Former stragglers that are finished now.
+    pub remove_stragglers: Vec<Gid>,
+}
+
+/// A prepare record: what is known of a transaction that stays undecided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UndecidedRecord {
+    /// The transaction.
+    pub id: TransactionId,
+    /// Its branches so far.
+    pub branches: Vec<Branch>,
+    /// What the application said.
+    pub details: Details,
+    /// Its age when this was handed over.
+    pub age: Duration,
+}
+
+/// A branch that ended without the decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeuristicRecord {
+    /// The transaction.
+    pub id: TransactionId,
+    /// The branch.
+    pub branch: Branch,
+    /// How it ended.
+    pub outcome: HeuristicOutcome,
+}
+
+/// Which page of the log to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListPage {
+    /// At most this many.
+    pub limit: u32,
+    /// Only gids below this one.
+    pub before: Option<Gid>,
+    /// Only gids whose 32 hexadecimal digits begin or end with this (lower case, no hyphens).
+    pub part: Option<String>,
+    /// Only those that are not finished: undecided ones and unfinished commits.
+    pub unfinished_only: bool,
+}
+
+/// A transaction as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTransaction {
+    /// The transaction.
+    pub id: TransactionId,
+    /// The decision, or what is known of an undecided one.
+    pub state: StoredState,
+    /// Branches that ended without the decision.
+    pub heuristics: Vec<HeuristicRecord>,
+}
+
+/// The decision, or what is known of an undecided transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredState {
+    /// A decision stands.
+    Decided {
+        /// It.
+        record: DecisionRecord,
+        /// When it was written, by the log's clock.
+        decided_at: SystemTime,
+        /// Whether every branch is known to have finished.
+        finished: bool,
+    },
+    /// Only a prepare record.
+    Undecided {
+        /// It; its age is as of now.
+        record: UndecidedRecord,
+    },
+}
+
+/// Why the log did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionLogError {
+    /// A setting under which an acknowledged commit could be lost, or a version that is not
+    /// served. Nothing happened; a person must act.
+    #[error("{setting} is {found}: {remedy}")]
+    Refused {
+        /// The setting, as its database names it.
+        setting: &'static str,
+        /// What was found.
+        found: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The log's schema is missing or of another version, and this role may not change it.
+    #[error("the log's schema is not ready: {problem}; run `pactum log migrate --log URL` as its owner")]
+    SchemaNotReady {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another process holds an embedded log.
+    #[error("the log {path} is in use by another process")]
+    InUse {
+        /// Its file.
+        path: String,
+    },
+    /// A stored record cannot be read. It is never skipped (B10).
+    #[error("the record of {gid} cannot be read: {problem}")]
+    Corrupt {
+        /// The transaction, as stored.
+        gid: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The database did not do it, or its answer was lost.
+    #[error("the log did not answer")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a page asks for, ready for a query: below which gid, and which part in hexadecimal digits.
+/// `None` if no gid can have that part.
+fn page_filter(page: &ListPage) -> Option<(Option<uuid::Uuid>, Option<String>)> {
+    let part = page.part.clone().filter(|part| !part.is_empty());
+    // Also keeps the wildcards of LIKE out of it.
+    let is_digits = |text: &String| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if part.as_ref().is_some_and(|part| !is_digits(part)) {
+        return None;
+    }
+    Some((page.before.map(|gid| *gid.as_uuid()), part))
+}
+
+mod batch;
+mod codec;
+pub mod contract;
+pub mod finisher;
+pub mod memory;
+pub mod postgres;
+mod schema;
+pub mod sqlite;
+pub mod writer;

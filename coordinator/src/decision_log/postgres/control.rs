@@ -1,0 +1,73 @@
+//! Connections for everything that is not on the critical path.
+//!
+//! A caller that goes away must not leave a connection inside a transaction for the next one to
+//! inherit, which is how sqlx's pool loses writes that it acknowledged (`dependencies.md`, finding
+//! 1). So each piece of work runs to its end in a task of its own, whoever waits for it; and a
+//! connection goes back to the idle ones only after its work ended well. There is no reset to
+//! forget: whatever saw an error is closed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::Semaphore;
+
+use super::session::{Commits, Session};
+use crate::decision_log::DecisionLogError;
+
+/// Connections of one kind at most. Heartbeats, look-ups and end records are short; the limit only
+/// keeps a slow server from being given ever more of them.
+const CONNECTIONS_MAX: usize = 4;
+
+/// A few connections of one kind.
+#[derive(Debug)]
+pub(super) struct Control {
+    options: PgConnectOptions,
+    commits: Commits,
+    limit: Duration,
+    idle: Mutex<Vec<Session>>,
+    permits: Semaphore,
+}
+
+impl Control {
+    pub(super) fn new(options: PgConnectOptions, commits: Commits, limit: Duration) -> Arc<Self> {
+        let permits = Semaphore::new(CONNECTIONS_MAX);
+        Arc::new(Self { options, commits, limit, idle: Mutex::default(), permits })
+    }
+
+    /// Runs `work` on a connection of its own, to its end, also if the caller goes away.
+    pub(super) async fn run<T, W>(self: &Arc<Self>, work: W) -> Result<T, DecisionLogError>
+    where
+        T: Send + 'static,
+        W: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, DecisionLogError>> + Send + 'static,
+    {
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let _permit = match this.permits.acquire().await {
+                Ok(permit) => permit,
+                Err(closed) => return Err(DecisionLogError::Database(Box::new(closed))),
+            };
+            let idle = this.idle().pop();
+            let mut session = match idle {
+                Some(session) => session,
+                None => Session::connect(&this.options, this.commits, this.limit).await?,
+            };
+            let result = work(&mut session).await;
+            match &result {
+                Ok(_) => this.idle().push(session),
+                // The others were probably lost with it, as when the server restarts.
+                Err(_) => this.idle().clear(),
+            }
+            result
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(panicked) => Err(DecisionLogError::Database(Box::new(panicked))),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,207 @@
+//! The statements off the critical path, each with what is not plain from reading it.
+//!
+//! A commit is *unfinished* if its number lies above its incarnation's finish mark and that one is
+//! not recovered, or if it is listed among the stragglers.
+
+/// `$1` incarnation, `$2` address. The fence and its progress are made together.
+pub(super) const START: &str = "\
+WITH fence AS (INSERT INTO pactum.incarnations (id, address) VALUES ($1, $2) RETURNING id)
+INSERT INTO pactum.progress (incarnation) SELECT id FROM fence";
+
+/// `$1` incarnation. The reading half sees the state before the beat, which is as good.
+pub(super) const HEARTBEAT: &str = "\
+WITH beat AS (UPDATE pactum.progress SET beats = beats + 1 WHERE incarnation = $1)
+SELECT s.floor, i.id, i.address, coalesce(p.beats, 0) AS beats
+FROM pactum.log_state s
+LEFT JOIN pactum.incarnations i ON i.ended_at IS NULL
+LEFT JOIN pactum.progress p ON p.incarnation = i.id";
+
+/// `$1` incarnation.
+pub(super) const END: &str =
+    "UPDATE pactum.incarnations SET ended_at = now() WHERE id = $1 AND ended_at IS NULL";
+
+/// `$1` gids. At least one row, for the floor.
+pub(super) const LOOK_UP: &str = "\
+SELECT s.floor, d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message,
+       d.branches, d.details, d.format
+FROM pactum.log_state s LEFT JOIN pactum.decisions d ON d.gid = ANY ($1)";
+
+/// Ended ones that are not recovered, or left stragglers (whoever recovered them may have died since);
+/// and owners of commits that have no row at all, which count as ended. The owners are found by
+/// hopping from one to the next in the index, not by reading all commits.
+pub(super) const UNRECOVERED: &str = "\
+WITH RECURSIVE owners AS (
+    (SELECT incarnation FROM pactum.decisions WHERE number > 0 ORDER BY incarnation LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.incarnation FROM pactum.decisions d
+            WHERE d.number > 0 AND d.incarnation > o.incarnation ORDER BY d.incarnation LIMIT 1)
+    FROM owners o WHERE o.incarnation IS NOT NULL
+)
+SELECT i.id FROM pactum.incarnations i
+WHERE i.ended_at IS NOT NULL
+  AND (i.recovered_at IS NULL OR EXISTS (SELECT FROM pactum.stragglers t WHERE t.incarnation = i.id))
+UNION
+SELECT o.incarnation FROM owners o
+WHERE o.incarnation IS NOT NULL
+  AND NOT EXISTS (SELECT FROM pactum.incarnations i WHERE i.id = o.incarnation)
+ORDER BY 1";
+
+/// `$1` incarnation, `$2` after this number, `$3` limit.
+pub(super) const UNFINISHED: &str = "\
+WITH mark AS (
+    SELECT CASE WHEN i.recovered_at IS NOT NULL THEN 9223372036854775807
+                ELSE coalesce(p.finished_through, 0) END AS finished_through
+    FROM (SELECT $1::uuid AS id) w
+    LEFT JOIN pactum.incarnations i ON i.id = w.id
+    LEFT JOIN pactum.progress p ON p.incarnation = w.id
+), unfinished AS (
+    (SELECT d.* FROM pactum.decisions d
+     WHERE d.incarnation = $1 AND d.number > greatest($2::int8, (SELECT finished_through FROM mark))
+     ORDER BY d.number LIMIT $3)
+    UNION
+    (SELECT d.* FROM pactum.stragglers t JOIN pactum.decisions d ON d.gid = t.gid
+     WHERE t.incarnation = $1 AND d.number > $2::int8
+     ORDER BY d.number LIMIT $3)
+)
+SELECT gid, incarnation, number, decision, reason_kind, reason_message, branches, details, format
+FROM unfinished ORDER BY number, gid LIMIT $3";
+
+/// `$1` incarnation. One without a row gets one, so that it need not be recovered again and again.
+/// A live one is left alone.
+pub(super) const MARK_RECOVERED: &str = "\
+INSERT INTO pactum.incarnations AS i (id, address, ended_at, recovered_at) VALUES ($1, '', now(), now())
+ON CONFLICT (id) DO UPDATE SET recovered_at = now()
+WHERE i.ended_at IS NOT NULL AND i.recovered_at IS NULL";
+
+/// `$1` incarnation and `$2` its mark, `$3` gids and `$4` owners to list, `$5` gids to take off. One
+/// statement, so all or nothing. A mark is never moved back.
+pub(super) const RECORD_FINISHED: &str = "\
+WITH mark AS (
+    UPDATE pactum.progress SET finished_through = $2 WHERE incarnation = $1 AND finished_through < $2
+), listed AS (
+    INSERT INTO pactum.stragglers (gid, incarnation)
+    SELECT * FROM unnest($3::uuid[], $4::uuid[]) ON CONFLICT (gid) DO NOTHING
+)
+DELETE FROM pactum.stragglers WHERE gid = ANY ($5::uuid[])";
+
+/// `$1` gids, `$2` owners, `$3` branches, `$4` details, `$5` ages in seconds, `$6` format, `$7` gids to
+/// drop.
+pub(super) const RECORD_UNDECIDED: &str = "\
+WITH kept AS (
+    INSERT INTO pactum.undecided AS u (gid, incarnation, branches, details, format, began_at)
+    SELECT n.gid, n.incarnation, n.branches, n.details, $6::int2, now() - make_interval(secs => n.age)
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::float8[])
+        AS n (gid, incarnation, branches, details, age)
+    ORDER BY n.gid
+    ON CONFLICT (gid) DO UPDATE SET branches = excluded.branches
+)
+DELETE FROM pactum.undecided WHERE gid = ANY ($7::uuid[])";
+
+/// `$1` gids, `$2` branches, `$3` incarnations, `$4` resources, `$5` instances, `$6` markers, `$7`
+/// outcomes. An update even where nothing changes: it makes what stood there durable.
+pub(super) const RECORD_HEURISTICS: &str = "\
+INSERT INTO pactum.heuristics (gid, branch, incarnation, resource, instance, marker, outcome)
+SELECT n.gid, n.branch, n.incarnation, n.resource, n.instance, n.marker, n.outcome
+FROM unnest($1::uuid[], $2::int8[], $3::uuid[], $4::text[], $5::uuid[], $6::bool[], $7::text[])
+    AS n (gid, branch, incarnation, resource, instance, marker, outcome)
+ORDER BY n.gid, n.branch
+ON CONFLICT (gid, branch) DO UPDATE SET outcome = excluded.outcome";
+
+/// `$1` the floor that is wanted. Rows under the present one were passed before.
+pub(super) const HAS_UNOWNED_COMMIT: &str = "\
+SELECT EXISTS (
+    SELECT FROM pactum.decisions d
+    WHERE d.gid > (SELECT floor FROM pactum.log_state) AND d.gid <= $1 AND d.number > 0
+      AND NOT EXISTS (SELECT FROM pactum.incarnations i WHERE i.id = d.incarnation)
+      AND NOT EXISTS (SELECT FROM pactum.stragglers t WHERE t.gid = d.gid))";
+
+/// `$1` the floor that is wanted, `$2` whether it was found barred already. Under the table's lock no
+/// batch is in flight, so what this sees is all there is. It reads only what lies above the marks.
+pub(super) const RAISE_FLOOR: &str = "\
+UPDATE pactum.log_state SET floor = $1
+WHERE floor < $1 AND NOT $2 AND NOT EXISTS (
+    SELECT FROM pactum.incarnations i
+    LEFT JOIN pactum.progress p ON p.incarnation = i.id
+    JOIN pactum.decisions d ON d.incarnation = i.id AND d.number > 0
+                           AND d.number > coalesce(p.finished_through, 0)
+    WHERE i.recovered_at IS NULL AND d.gid <= $1
+      AND NOT EXISTS (SELECT FROM pactum.stragglers t WHERE t.gid = d.gid))";
+
+/// `$1` limit. Spares unfinished commits, and what an operator still has to look at.
+pub(super) const DELETE_BELOW_FLOOR: &str = "\
+WITH doomed AS (
+    SELECT d.gid FROM pactum.decisions d
+    WHERE d.gid <= (SELECT floor FROM pactum.log_state)
+      AND NOT EXISTS (SELECT FROM pactum.stragglers t WHERE t.gid = d.gid)
+      AND NOT EXISTS (SELECT FROM pactum.heuristics h WHERE h.gid = d.gid)
+    ORDER BY d.gid LIMIT $1
+), idle AS (
+    DELETE FROM pactum.undecided WHERE gid IN (
+        SELECT gid FROM pactum.undecided WHERE gid <= (SELECT floor FROM pactum.log_state) LIMIT $1)
+), gone AS (
+    DELETE FROM pactum.decisions WHERE gid IN (SELECT gid FROM doomed) RETURNING 1
+)
+SELECT count(*) FROM gone";
+
+/// `$1` age in seconds. In gid order from the floor up, to just before the first that is younger: so
+/// no record is forgotten before its time, whatever time a caller's clock put into a gid. At most
+/// 100 000 records a call, which bounds the scan here and in the raise that follows.
+pub(super) const NEWEST_OLDER_THAN: &str = "\
+WITH next AS MATERIALIZED (
+    SELECT gid, decided_at <= now() - make_interval(secs => $1) AS old FROM pactum.decisions
+    WHERE gid > (SELECT floor FROM pactum.log_state) ORDER BY gid LIMIT 100000
+), young AS MATERIALIZED (
+    SELECT gid FROM next WHERE NOT old ORDER BY gid LIMIT 1
+)
+SELECT gid FROM next
+WHERE NOT EXISTS (SELECT FROM young) OR gid < (SELECT gid FROM young)
+ORDER BY gid DESC LIMIT 1";
+
+/// The columns of a listed decision.
+macro_rules! decided_columns {
+    () => {
+        "SELECT d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message, d.branches,
+       d.details, d.format, (extract(epoch FROM d.decided_at) * 1000000)::int8 AS decided_micros,
+       (d.number = 0 OR d.number <= coalesce(p.finished_through, 0) OR i.recovered_at IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM pactum.stragglers t WHERE t.gid = d.gid) AS finished
+FROM pactum.decisions d
+LEFT JOIN pactum.incarnations i ON i.id = d.incarnation
+LEFT JOIN pactum.progress p ON p.incarnation = d.incarnation
+WHERE ($1::uuid IS NULL OR d.gid < $1)
+  AND ($2::text IS NULL OR replace(d.gid::text, '-', '') LIKE $2 || '%'
+       OR replace(d.gid::text, '-', '') LIKE '%' || $2)"
+    };
+}
+
+/// `$1` only gids below, `$2` part of the gid in hexadecimal digits, `$3` limit.
+pub(super) const LIST_DECIDED: &str = concat!(decided_columns!(), " ORDER BY d.gid DESC LIMIT $3");
+
+/// As [`LIST_DECIDED`]. The candidates are found by the marks, not by reading all commits.
+pub(super) const LIST_UNFINISHED: &str = concat!(
+    decided_columns!(),
+    " AND d.gid IN (
+    SELECT t.gid FROM pactum.stragglers t
+    UNION ALL
+    SELECT c.gid FROM pactum.incarnations i
+    LEFT JOIN pactum.progress p ON p.incarnation = i.id
+    JOIN pactum.decisions c ON c.incarnation = i.id AND c.number > 0
+                           AND c.number > coalesce(p.finished_through, 0)
+    WHERE i.recovered_at IS NULL)
+ORDER BY d.gid DESC LIMIT $3"
+);
+
+/// As [`LIST_DECIDED`].
+pub(super) const LIST_UNDECIDED: &str = "\
+SELECT u.gid, u.incarnation, u.branches, u.details, u.format,
+       (extract(epoch FROM now() - u.began_at) * 1000)::int8 AS age_millis
+FROM pactum.undecided u
+WHERE ($1::uuid IS NULL OR u.gid < $1)
+  AND ($2::text IS NULL OR replace(u.gid::text, '-', '') LIKE $2 || '%'
+       OR replace(u.gid::text, '-', '') LIKE '%' || $2)
+  AND NOT EXISTS (SELECT FROM pactum.decisions d WHERE d.gid = u.gid)
+ORDER BY u.gid DESC LIMIT $3";
+
+/// `$1` gids.
+pub(super) const HEURISTICS_OF: &str = "\
+SELECT gid, branch, incarnation, resource, instance, marker, outcome FROM pactum.heuristics
+WHERE gid = ANY ($1) ORDER BY gid, branch";

@@ -1,0 +1,550 @@
+//! The decision log of one embedded coordinator, in a SQLite file.
+//!
+//! * **One process.** The file is locked for the life of the [`SqliteLog`]: by an operating-system
+//!   lock on `<file>.lock`, which also covers the moment in which the file is reopened, and by SQLite's
+//!   own exclusive mode, which keeps out whoever does not know of ours. Either lock goes with the process.
+//! * **Forced.** Write-ahead log with `synchronous = FULL`, set and read back: a commit returns after
+//!   the disk has it.
+//! * **An error on COMMIT is unknown.** The connection is dropped. The next use reopens the file, copies
+//!   the write-ahead log into it and forces a write of our own (a *barrier*); only then is anything
+//!   read, so that a record which a failed force left in the page cache alone is not taken for durable.
+//! * **Not rewound.** `generation.rs` notices a file that was put back from a copy.
+//!
+//! All statements share one connection, which is SQLite's own limit for writers; each piece of work
+//! runs to its end in a task of its own, so no caller can leave it half done by going away.
+//! End records and prepare records are forced like everything else here: a few small writes a second.
+
+mod generation;
+mod rows;
+mod sql;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use pactum_core::id::{Cluster, Gid, Incarnation};
+use pactum_core::outcome::{DecisionRecord, LookUpResult};
+use sqlx::migrate::Migrate as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+use uuid::Uuid;
+
+use self::rows::get;
+use self::writer::SqliteWriter;
+pub use super::schema::Migrated;
+use super::{
+    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
+    LogView, NumberedCommit, StoredTransaction, UndecidedRecord, codec, schema,
+};
+
+/// Between two advances of the generation while the log runs: a copy that is older than this and is
+/// put back is noticed. Each advance forces two small files and one row.
+const GENERATION_PERIOD: Duration = Duration::from_mins(1);
+
+/// The decision log in a SQLite file.
+#[derive(Debug)]
+pub struct SqliteLog {
+    cluster: Cluster,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// `None` after an error, until the next use opens it again.
+    connection: tokio::sync::Mutex<Option<SqliteConnection>>,
+    /// Heartbeats. Nobody else can watch this log, so they are not written.
+    beats: Mutex<BTreeMap<Incarnation, u64>>,
+    generation_advanced: Mutex<Instant>,
+    /// Held, never read: the lock goes when it is closed.
+    _lock: File,
+}
+
+/// Makes the log at `path` if there is none, and brings its schema up to date. Repeatable.
+///
+/// # Errors
+/// As [`SqliteLog::open`].
+pub async fn migrate(path: &Path) -> Result<Migrated, DecisionLogError> {
+    let _lock = lock(path)?;
+    let mut connection = connect(path).await?;
+    let migrated = run_migrations(&mut connection).await?;
+    connection.close().await.map_err(database)?;
+    Ok(migrated)
+}
+
+impl SqliteLog {
+    /// Opens the log, making the file (but not its directory) if there is none.
+    ///
+    /// # Errors
+    /// Another process holds it ([`DecisionLogError::InUse`]); it was put back from a copy, or does not
+    /// keep `synchronous = FULL` ([`DecisionLogError::Refused`]); it is newer than this program
+    /// ([`DecisionLogError::SchemaNotReady`]); or the file cannot be used.
+    pub async fn open(path: &Path) -> Result<Self, DecisionLogError> {
+        let lock = lock(path)?;
+        let mut connection = connect(path).await?;
+        run_migrations(&mut connection).await?;
+        generation::advance(&mut connection, path).await?;
+        let cluster: String = sqlx::query_scalar("SELECT cluster FROM log_state")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(database)?;
+        let cluster = Cluster::new(&cluster)
+            .map_err(|error| DecisionLogError::SchemaNotReady { problem: error.to_string() })?;
+        let inner = Inner {
+            path: path.to_owned(),
+            connection: tokio::sync::Mutex::new(Some(connection)),
+            beats: Mutex::default(),
+            generation_advanced: Mutex::new(Instant::now()),
+            _lock: lock,
+        };
+        Ok(Self { cluster, inner: Arc::new(inner) })
+    }
+}
+
+/// `path` with something added to its last part.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File, DecisionLogError> {
+    let lock_path = beside(path, ".lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+    let file = file.map_err(|error| DecisionLogError::Database(Box::new(error)))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DecisionLogError::InUse { path: path.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(DecisionLogError::Database(Box::new(error))),
+    }
+}
+
+/// A dropped connection is closed by a thread of its own: how long to wait for one of ours.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A checked connection. The caller holds the lock file, so a file that is in use is in the hands of a
+/// connection of ours that is still closing, or of somebody who does not know of the lock file.
+async fn connect(path: &Path) -> Result<SqliteConnection, DecisionLogError> {
+    let until = Instant::now() + LINGER;
+    loop {
+        match connect_once(path).await {
+            Err(DecisionLogError::InUse { .. }) if Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn connect_once(path: &Path) -> Result<SqliteConnection, DecisionLogError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // On systems where fsync does not reach the disk; elsewhere without effect.
+        .pragma("fullfsync", "1")
+        .pragma("checkpoint_fullfsync", "1")
+        .busy_timeout(Duration::ZERO)
+        .disable_statement_logging();
+    let in_use = |error: sqlx::Error| match error.as_database_error().and_then(|error| error.code()) {
+        // SQLITE_BUSY: somebody who does not know of our lock file, as the SQLite shell.
+        Some(code) if code == "5" => DecisionLogError::InUse { path: path.display().to_string() },
+        _ => database(error),
+    };
+    let mut connection = options.connect().await.map_err(in_use)?;
+    let synchronous: i64 =
+        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.map_err(in_use)?;
+    if synchronous < 2 {
+        let remedy = "use a SQLite that was built without a default against it";
+        return Err(DecisionLogError::Refused { setting: "synchronous", found: synchronous.to_string(), remedy });
+    }
+    let journal: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(in_use)?;
+    if journal != "wal" {
+        let remedy = "put the log on a local file system, where SQLite can keep a write-ahead log";
+        return Err(DecisionLogError::Refused { setting: "journal_mode", found: journal, remedy });
+    }
+    // The log's content goes into the file anew, and is forced there.
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await.map_err(in_use)?;
+    Ok(connection)
+}
+
+async fn run_migrations(connection: &mut SqliteConnection) -> Result<Migrated, DecisionLogError> {
+    let migrator = schema::sqlite();
+    let failed = |error| schema::failed(error, |_| false);
+    connection.ensure_migrations_table(schema::SQLITE_TABLE).await.map_err(failed)?;
+    let applied = connection.list_applied_migrations(schema::SQLITE_TABLE).await.map_err(failed)?;
+    let missing = schema::missing(&migrator, &applied)?;
+    if !missing.is_empty() {
+        migrator.run_direct(None, connection, false).await.map_err(failed)?;
+    }
+    Ok(schema::done(&migrator, missing))
+}
+
+fn database(error: sqlx::Error) -> DecisionLogError {
+    DecisionLogError::Database(Box::new(error))
+}
+
+impl Inner {
+    /// Runs `work` on the connection, to its end, also if the caller goes away. After an error the
+    /// connection is dropped, whatever state it was in.
+    async fn run<T, W>(self: &Arc<Self>, work: W) -> Result<T, DecisionLogError>
+    where
+        T: Send + 'static,
+        W: for<'a> FnOnce(&'a mut SqliteConnection) -> BoxFuture<'a, Result<T, DecisionLogError>>
+            + Send
+            + 'static,
+    {
+        let this = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let mut slot = this.connection.lock().await;
+            // Taken out for the time of the work: a panic, too, leaves it dropped.
+            let mut connection = match slot.take() {
+                Some(connection) => connection,
+                None => this.reopen().await?,
+            };
+            let result = work(&mut connection).await;
+            if result.is_ok() {
+                *slot = Some(connection);
+            } else if let Err(error) = connection.close().await {
+                tracing::warn!(%error, "a connection to the decision log did not close well");
+            }
+            result
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(panicked) => Err(DecisionLogError::Database(Box::new(panicked))),
+        }
+    }
+
+    /// Opens the file again after an error, and forces a write before anything is read.
+    async fn reopen(&self) -> Result<SqliteConnection, DecisionLogError> {
+        let mut connection = connect(&self.path).await?;
+        sqlx::query(sql::BARRIER).execute(&mut connection).await.map_err(database)?;
+        Ok(connection)
+    }
+}
+
+/// Milliseconds since 1970, for people and retention.
+fn now() -> i64 {
+    millis(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(length: Duration) -> i64 {
+    i64::try_from(length.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Gids as a JSON array, for `json_each`.
+fn gids_text<'a>(gids: impl IntoIterator<Item = &'a Gid>) -> String {
+    let texts: Vec<String> = gids.into_iter().map(Gid::to_string).collect();
+    json(&texts)
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers always have a JSON form")
+}
+
+#[async_trait]
+impl DecisionLog for SqliteLog {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    async fn start_incarnation(&self, address: &str) -> Result<Incarnation, DecisionLogError> {
+        let incarnation = Incarnation::from_uuid(Uuid::now_v7());
+        let address = address.replace('\0', "");
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::START).bind(incarnation.to_string()).bind(address).bind(now());
+                    statement.execute(connection).await.map_err(database)?;
+                    Ok(incarnation)
+                })
+            })
+            .await
+    }
+
+    async fn heartbeat(&self, incarnation: Incarnation) -> Result<LogView, DecisionLogError> {
+        let this = Arc::clone(&self.inner);
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let is_due = {
+                        let mut advanced =
+                            this.generation_advanced.lock().unwrap_or_else(PoisonError::into_inner);
+                        let is_due = advanced.elapsed() >= GENERATION_PERIOD;
+                        if is_due {
+                            *advanced = Instant::now();
+                        }
+                        is_due
+                    };
+                    if is_due {
+                        generation::advance(connection, &this.path).await?;
+                    }
+                    let found = sqlx::query(sql::HEARTBEAT).fetch_all(connection).await.map_err(database)?;
+                    let mut beats = this.beats.lock().unwrap_or_else(PoisonError::into_inner);
+                    *beats.entry(incarnation).or_default() += 1;
+                    let mut view = LogView { live: false, incarnations: Vec::new(), floor: Gid::NIL };
+                    for row in &found {
+                        view.floor = rows::gid(row, "floor")?;
+                        let Some(id) = get::<Option<String>>(row, "id")? else { continue };
+                        let id: Incarnation = id.parse().map_err(rows::unreadable)?;
+                        view.live |= id == incarnation;
+                        let (beats, address) = (beats.get(&id).copied().unwrap_or(0), get(row, "address")?);
+                        view.incarnations.push(IncarnationView { incarnation: id, beats, address });
+                    }
+                    Ok(view)
+                })
+            })
+            .await
+    }
+
+    async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::END).bind(incarnation.to_string()).bind(now());
+                    statement.execute(connection).await.map_err(database)?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn open_writer(&self) -> Result<Box<dyn DecisionWriter>, DecisionLogError> {
+        // Opens the file again if it was given up.
+        self.inner.run(|_| Box::pin(async { Ok(()) })).await?;
+        Ok(Box::new(SqliteWriter::new(Arc::clone(&self.inner))))
+    }
+
+    async fn look_up(&self, gids: &[Gid]) -> Result<Vec<LookUpResult>, DecisionLogError> {
+        let asked = gids.to_vec();
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::READ).bind(gids_text(&asked)).bind("");
+                    let found = statement.fetch_all(connection).await.map_err(database)?;
+                    let floor = rows::gid(found.first().ok_or_else(rows::no_state)?, "floor")?;
+                    let mut records: BTreeMap<Gid, DecisionRecord> = BTreeMap::new();
+                    for row in &found {
+                        if get::<Option<String>>(row, "gid")?.is_some() {
+                            let record = rows::decision(row)?;
+                            records.insert(record.id.gid, record);
+                        }
+                    }
+                    let result = |gid: &Gid| match records.get(gid) {
+                        _ if *gid <= floor => LookUpResult::Forgotten,
+                        Some(record) => LookUpResult::Stands(Box::new(record.clone())),
+                        None => LookUpResult::NoRecord,
+                    };
+                    Ok(asked.iter().map(result).collect())
+                })
+            })
+            .await
+    }
+
+    async fn unrecovered_incarnations(&self) -> Result<Vec<Incarnation>, DecisionLogError> {
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query_scalar::<_, String>(sql::UNRECOVERED);
+                    let found = statement.fetch_all(connection).await.map_err(database)?;
+                    found.iter().map(|id| id.parse().map_err(rows::unreadable)).collect()
+                })
+            })
+            .await
+    }
+
+    async fn unfinished_commits(
+        &self,
+        incarnation: Incarnation,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<NumberedCommit>, DecisionLogError> {
+        let after = i64::try_from(after.unwrap_or(0)).unwrap_or(i64::MAX);
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::UNFINISHED)
+                        .bind(incarnation.to_string())
+                        .bind(after)
+                        .bind(i64::from(limit));
+                    let found = statement.fetch_all(connection).await.map_err(database)?;
+                    found.iter().map(rows::commit).collect()
+                })
+            })
+            .await
+    }
+
+    async fn mark_recovered(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::MARK_RECOVERED).bind(incarnation.to_string()).bind(now());
+                    statement.execute(connection).await.map_err(database)?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn record_finished(&self, update: &FinishUpdate) -> Result<(), DecisionLogError> {
+        let (marked, mark) = update.mark.map_or((Incarnation::NIL, 0), |mark| mark);
+        let mark = i64::try_from(mark).unwrap_or(i64::MAX);
+        let added: Vec<(String, String)> =
+            update.add_stragglers.iter().map(|id| (id.gid.to_string(), id.incarnation.to_string())).collect();
+        let (added, removed) = (json(&added), gids_text(&update.remove_stragglers));
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(database)?;
+                    let statement = sqlx::query(sql::MARK).bind(marked.to_string()).bind(mark);
+                    statement.execute(&mut *tx).await.map_err(database)?;
+                    let statement = sqlx::query(sql::LIST_STRAGGLERS).bind(added);
+                    statement.execute(&mut *tx).await.map_err(database)?;
+                    let statement = sqlx::query(sql::UNLIST_STRAGGLERS).bind(removed);
+                    statement.execute(&mut *tx).await.map_err(database)?;
+                    tx.commit().await.map_err(database)
+                })
+            })
+            .await
+    }
+
+    async fn record_undecided(
+        &self,
+        add: &[UndecidedRecord],
+        remove: &[Gid],
+    ) -> Result<(), DecisionLogError> {
+        let row = |record: &UndecidedRecord| {
+            (
+                record.id.gid.to_string(),
+                record.id.incarnation.to_string(),
+                codec::undecided_branches_text(&record.branches),
+                codec::details_text(&record.details),
+                now().saturating_sub(millis(record.age)),
+            )
+        };
+        let (added, removed) = (json(&add.iter().map(row).collect::<Vec<_>>()), gids_text(remove));
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(database)?;
+                    let statement = sqlx::query(sql::KEEP_UNDECIDED).bind(added).bind(codec::FORMAT);
+                    statement.execute(&mut *tx).await.map_err(database)?;
+                    let statement = sqlx::query(sql::DROP_UNDECIDED).bind(removed);
+                    statement.execute(&mut *tx).await.map_err(database)?;
+                    tx.commit().await.map_err(database)
+                })
+            })
+            .await
+    }
+
+    async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
+        let row = |record: &HeuristicRecord| {
+            (
+                record.id.gid.to_string(),
+                codec::branch_number(record.branch.id),
+                record.id.incarnation.to_string(),
+                record.branch.resource.to_string(),
+                record.branch.instance.to_string(),
+                i64::from(record.branch.marker),
+                codec::outcome_text(record.outcome),
+            )
+        };
+        let rows = json(&heuristics.iter().map(row).collect::<Vec<_>>());
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::RECORD_HEURISTICS).bind(rows).bind(now());
+                    statement.execute(connection).await.map_err(database)?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    async fn raise_floor(&self, to: Gid) -> Result<Gid, DecisionLogError> {
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::RAISE_FLOOR).bind(to.to_string());
+                    statement.execute(&mut *connection).await.map_err(database)?;
+                    let row = sqlx::query("SELECT floor FROM log_state").fetch_one(connection).await;
+                    rows::gid(&row.map_err(database)?, "floor")
+                })
+            })
+            .await
+    }
+
+    async fn delete_below_floor(&self, limit: u32) -> Result<u64, DecisionLogError> {
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::DELETE_UNDECIDED_BELOW_FLOOR).bind(i64::from(limit));
+                    statement.execute(&mut *connection).await.map_err(database)?;
+                    let statement = sqlx::query(sql::DELETE_BELOW_FLOOR).bind(i64::from(limit));
+                    Ok(statement.execute(connection).await.map_err(database)?.rows_affected())
+                })
+            })
+            .await
+    }
+
+    async fn newest_older_than(&self, age: Duration) -> Result<Option<Gid>, DecisionLogError> {
+        self.inner
+            .run(move |connection| {
+                Box::pin(async move {
+                    let statement = sqlx::query(sql::NEWEST_OLDER_THAN).bind(now().saturating_sub(millis(age)));
+                    let found = statement.fetch_optional(connection).await.map_err(database)?;
+                    found.map(|row| rows::gid(&row, "gid")).transpose()
+                })
+            })
+            .await
+    }
+
+    async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
+        let page = page.clone();
+        self.inner.run(move |connection| Box::pin(list(connection, page))).await
+    }
+}
+
+async fn list(
+    connection: &mut SqliteConnection,
+    page: ListPage,
+) -> Result<Vec<StoredTransaction>, DecisionLogError> {
+    let Some((before, part)) = super::page_filter(&page) else {
+        return Ok(Vec::new());
+    };
+    let before = before.map(|gid| gid.to_string());
+    let mut found = Vec::new();
+    for (sql, read) in [
+        (if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED }, rows::stored as fn(&_) -> _),
+        (sql::LIST_UNDECIDED, rows::undecided),
+    ] {
+        let statement = sqlx::query(sql).bind(&before).bind(&part).bind(i64::from(page.limit));
+        for row in statement.fetch_all(&mut *connection).await.map_err(database)? {
+            found.push(read(&row)?);
+        }
+    }
+    found.sort_by_key(|stored: &StoredTransaction| std::cmp::Reverse(stored.id.gid));
+    found.truncate(page.limit as usize);
+    let gids = gids_text(found.iter().map(|stored| &stored.id.gid));
+    let statement = sqlx::query(sql::HEURISTICS_OF).bind(gids);
+    for row in statement.fetch_all(connection).await.map_err(database)? {
+        let heuristic = rows::heuristic(&row)?;
+        for stored in found.iter_mut().filter(|stored| stored.id.gid == heuristic.id.gid) {
+            stored.heuristics.push(heuristic.clone());
+        }
+    }
+    Ok(found)
+}

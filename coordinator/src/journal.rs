@@ -1,0 +1,209 @@
+//! The decision log as the shards use it: proposals, look-ups and lazy records, none of which
+//! makes a shard wait.
+//!
+//! ```text
+//!  shard ── propose ──▶ LogWriter ── answers ──▶ shard
+//!        ── look up ──▶ one task per shard ────▶ shard
+//!        ── finished, undecided ──▶ finisher, writer (lazy)
+//!        ── heuristic ──▶ one task, until it is kept
+//! ```
+//!
+//! Answers come back by a queue of their own without a limit: each order is answered once, so it
+//! holds no more than was ordered, and what is ordered is bounded by the open transactions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pactum_core::coordinator::{Event, RequestId};
+use pactum_core::id::{Branch, Gid, Incarnation, TransactionId};
+use pactum_core::outcome::{
+    Decision, DecisionRecord, Details, HeuristicOutcome, LookUpResult, ProposalResult,
+};
+use tokio::sync::mpsc;
+
+use crate::decision_log::finisher::Finisher;
+use crate::decision_log::writer::{self, LogWriter};
+use crate::decision_log::{DecisionLog, HeuristicRecord, Proposal, UndecidedRecord};
+use crate::tasks::Tasks;
+
+/// Gids in one look-up statement. More makes the statement slower for all that share it.
+const LOOK_UP_GIDS_MAX: usize = 256;
+
+/// Heuristic outcomes that wait to be kept. They are rare, and each was told in the log as an
+/// error too; more than this while the log is down are lost to `tx show` and not to people.
+const HEURISTICS_MAX: usize = 16_384;
+
+/// Between attempts to keep heuristic outcomes.
+const HEURISTICS_RETRY: Duration = Duration::from_secs(1);
+
+/// What all shards share.
+#[derive(Clone, Debug)]
+pub(crate) struct Journal {
+    pub(crate) log: Arc<dyn DecisionLog>,
+    pub(crate) writer: LogWriter,
+    pub(crate) finisher: Finisher,
+    heuristics: mpsc::Sender<HeuristicRecord>,
+}
+
+impl Journal {
+    pub(crate) fn start(log: Arc<dyn DecisionLog>, writer: LogWriter, finisher: Finisher, tasks: &Tasks) -> Self {
+        let (heuristics, waiting) = mpsc::channel(HEURISTICS_MAX);
+        tasks.spawn(keep_heuristics(Arc::clone(&log), waiting));
+        Self { log, writer, finisher, heuristics }
+    }
+
+    /// The journal of one shard; `answers` is where facts go.
+    pub(crate) fn of_shard(&self, answers: mpsc::UnboundedSender<Event>, tasks: &Tasks) -> ShardJournal {
+        let (look_ups, waiting) = mpsc::unbounded_channel();
+        tasks.spawn(look_up(Arc::clone(&self.log), waiting, answers.clone()));
+        let finisher = self.finisher.clone();
+        let reply: writer::Reply = Arc::new(move |written: Vec<writer::Answer>| {
+            for answer in written {
+                settle_number(&finisher, &answer);
+                let event = Event::ProposalAnswered {
+                    id: answer.id,
+                    proposed: answer.decision,
+                    result: answer.result,
+                };
+                if answers.send(event).is_err() {
+                    return; // The shard has ended; a successor reads the log.
+                }
+            }
+        });
+        ShardJournal { journal: self.clone(), reply, look_ups, waiting: Vec::new() }
+    }
+}
+
+/// Tells the finisher when the number of a commit proposal is free again: nothing stands under it.
+fn settle_number(finisher: &Finisher, answer: &writer::Answer) {
+    let no_commit_stands = match &answer.result {
+        ProposalResult::Won => answer.decision == Decision::Abort,
+        ProposalResult::Lost(record) => record.decision == Decision::Abort,
+        ProposalResult::Fenced | ProposalResult::Forgotten => true,
+        ProposalResult::Unknown => false,
+    };
+    if no_commit_stands {
+        finisher.not_committed(answer.id);
+    }
+}
+
+/// The journal of one shard.
+pub(crate) struct ShardJournal {
+    journal: Journal,
+    reply: writer::Reply,
+    look_ups: mpsc::UnboundedSender<(TransactionId, RequestId)>,
+    /// Ordered and not taken by the writer yet.
+    waiting: Vec<(Incarnation, Proposal)>,
+}
+
+impl ShardJournal {
+    /// Takes in a record to be written; [`hand_over`](Self::hand_over) gives it to the writer.
+    /// `own` is our present incarnation, under which anybody's transaction may be closed.
+    pub(crate) fn propose(&mut self, record: DecisionRecord, own: Option<Incarnation>) {
+        let (under, number) = match record.decision {
+            Decision::Commit => (record.id.incarnation, self.journal.finisher.number_for(record.id)),
+            Decision::Abort => (own.unwrap_or(record.id.incarnation), 0),
+        };
+        self.waiting.push((under, Proposal { record, number }));
+    }
+
+    /// Gives the writer what it has room for. The rest waits for [`room`](Self::room).
+    pub(crate) fn hand_over(&mut self) {
+        while let Some((under, _)) = self.waiting.first() {
+            let under = *under;
+            let same = self.waiting.iter().take_while(|(other, _)| *other == under).count();
+            let proposals = self.waiting.drain(..same).map(|(_, proposal)| proposal).collect();
+            if let Err(back) = self.journal.writer.try_submit(under, proposals, &self.reply) {
+                self.waiting.splice(..0, back.into_iter().map(|proposal| (under, proposal)));
+                return;
+            }
+        }
+    }
+
+    /// Whether proposals wait for room at the writer.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty() && !self.journal.writer.is_closed()
+    }
+
+    /// Waits until the writer has room.
+    pub(crate) async fn room(&self) {
+        self.journal.writer.room().await;
+    }
+
+    /// Reads what stands, in a batch with others.
+    pub(crate) fn look_up(&self, id: TransactionId, request: RequestId) {
+        if self.look_ups.send((id, request)).is_err() {
+            tracing::debug!(gid = %id.gid, "a look-up came after the end");
+        }
+    }
+
+    pub(crate) fn undecided(&self, id: TransactionId, branches: Vec<Branch>, details: &Details, age: Duration) {
+        let details = details.clone();
+        self.journal.writer.record_undecided(UndecidedRecord { id, branches, details, age });
+    }
+
+    pub(crate) fn forget_undecided(&self, gid: Gid) {
+        self.journal.writer.forget_undecided(gid);
+    }
+
+    pub(crate) fn finished(&self, id: TransactionId) {
+        self.journal.finisher.finished(id);
+    }
+
+    pub(crate) fn heuristic(&self, id: TransactionId, branch: Branch, outcome: HeuristicOutcome) {
+        let record = HeuristicRecord { id, branch, outcome };
+        if let Err(error) = self.journal.heuristics.try_send(record) {
+            tracing::error!(gid = %id.gid, %error, "a heuristic outcome could not be kept");
+        }
+    }
+}
+
+/// Answers look-ups: whatever waits when one statement returns becomes the next one.
+async fn look_up(
+    log: Arc<dyn DecisionLog>,
+    mut waiting: mpsc::UnboundedReceiver<(TransactionId, RequestId)>,
+    answers: mpsc::UnboundedSender<Event>,
+) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, LOOK_UP_GIDS_MAX).await > 0 {
+        let gids: Vec<Gid> = batch.iter().map(|(id, _)| id.gid).collect();
+        let results = match log.look_up(&gids).await {
+            Ok(results) => results,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the log could not be read");
+                Vec::new()
+            }
+        };
+        // An answer that is missing is unknown, never "no record" (law 5).
+        let results = results.into_iter().chain(std::iter::repeat(LookUpResult::Unknown));
+        for ((id, request), result) in batch.drain(..).zip(results) {
+            if answers.send(Event::LookedUp { id, request, result }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Keeps heuristic outcomes, however often the log must be asked.
+async fn keep_heuristics(log: Arc<dyn DecisionLog>, mut waiting: mpsc::Receiver<HeuristicRecord>) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, LOOK_UP_GIDS_MAX).await > 0 {
+        while let Err(error) = log.record_heuristics(&batch).await {
+            tracing::warn!(error = %chain(&error), "heuristic outcomes could not be kept yet");
+            tokio::time::sleep(HEURISTICS_RETRY).await;
+        }
+        batch.clear();
+    }
+}
+
+/// An error with its sources, for one line of a log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,170 @@
+//! The two gRPC ports, with every default of tonic that a stranger could use against us overridden.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pactum_proto::v1::admin_service_server::AdminServiceServer;
+use pactum_proto::v1::participants_service_server::ParticipantsServiceServer;
+use pactum_proto::v1::transactions_service_server::TransactionsServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::server::{Router, Server};
+use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use super::{Fatal, Listeners, ServeError};
+use crate::config::Config;
+use crate::connection::{Limits, incoming};
+use crate::service::admin::Admin;
+use crate::service::participants::Participants;
+use crate::service::transactions::Transactions;
+use crate::service::{STREAM_BYTES_MAX, UNARY_BYTES_MAX};
+
+/// What the health service answers for; the empty name stands for all.
+pub(super) const SERVICE_NAMES: [&str; 4] = [
+    "",
+    TransactionsServiceServer::<Transactions>::NAME,
+    ParticipantsServiceServer::<Participants>::NAME,
+    AdminServiceServer::<Admin>::NAME,
+];
+
+/// What is served.
+pub(super) struct Services {
+    pub(super) transactions: Transactions,
+    pub(super) participants: Participants,
+    pub(super) admin: Admin,
+}
+
+/// Two open ports.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) public: SocketAddr,
+    pub(super) admin: SocketAddr,
+    /// Cancelled when no further call shall be taken.
+    let_go: CancellationToken,
+    servers: TaskTracker,
+}
+
+/// Reads the files for TLS.
+pub(super) fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let read = |path: &std::path::Path| {
+        std::fs::read(path)
+            .map_err(|source| ServeError::Tls { path: path.display().to_string(), source })
+    };
+    let identity = Identity::from_pem(read(&files.certificate)?, read(&files.key)?);
+    let mut tls = ServerTlsConfig::new().identity(identity).timeout(config.handshake_timeout);
+    if let Some(client_ca) = &files.client_ca {
+        tls = tls.client_ca_root(Certificate::from_pem(read(client_ca)?));
+    }
+    Ok(Some(tls))
+}
+
+impl Ports {
+    /// Serves both ports until [`let_go`](Self::let_go) and their peers' end.
+    pub(super) fn serve(
+        listeners: Listeners,
+        (public, admin): (SocketAddr, SocketAddr),
+        config: &Config,
+        tls: Option<ServerTlsConfig>,
+        services: Services,
+        health: HealthServer<impl Health>,
+        fatal: &Fatal,
+    ) -> Result<Self, ServeError> {
+        let transactions = TransactionsServiceServer::new(services.transactions)
+            .max_decoding_message_size(STREAM_BYTES_MAX);
+        let participants = ParticipantsServiceServer::new(services.participants)
+            .max_decoding_message_size(STREAM_BYTES_MAX);
+        let operators = AdminServiceServer::new(services.admin).max_decoding_message_size(UNARY_BYTES_MAX);
+        let public_routes = Routes::new(transactions).add_service(participants).add_service(health.clone());
+        let admin_routes = Routes::new(operators).add_service(health);
+
+        let ports = Self { public, admin, let_go: CancellationToken::new(), servers: TaskTracker::new() };
+        for (name, listener, routes) in [
+            ("the public port", listeners.public, public_routes),
+            ("the admin port", listeners.admin, admin_routes),
+        ] {
+            let router = hardened(config, tls.as_ref())?.add_routes(with_reflection(routes)?);
+            ports.open(name, listener, router, config, fatal);
+        }
+        Ok(ports)
+    }
+
+    fn open(&self, name: &'static str, listener: TcpListener, router: Router, config: &Config, fatal: &Fatal) {
+        let limits = Limits {
+            connections: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
+            handshake_timeout: config.handshake_timeout,
+            closed: fatal.tasks.killed(),
+        };
+        let let_go = self.let_go.clone();
+        let expected = {
+            let let_go = let_go.clone();
+            move || let_go.is_cancelled()
+        };
+        let served = self.servers.track_future(async move {
+            let connections = Box::pin(incoming(listener, limits));
+            if let Err(error) = router.serve_with_incoming_shutdown(connections, let_go.cancelled()).await {
+                tracing::error!(%error, port = name, "a port is not served any more");
+            }
+        });
+        fatal.spawn(name, expected, served);
+    }
+
+    /// Takes no further connection and no further call.
+    pub(super) fn let_go(&self) {
+        self.let_go.cancel();
+        self.servers.close();
+    }
+
+    /// Waits until every peer has gone: for ever, if one is silent.
+    pub(super) async fn ended(&self) {
+        self.servers.wait().await;
+    }
+}
+
+/// Header lists longer than this are refused; ours are a few hundred bytes.
+const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+
+/// Bytes in flight to us on one stream, and on one connection: one batch of the largest size and
+/// a few more. hyper's 64 KiB would stop a stream of batches at each round trip.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+
+/// Streams that a peer has reset and that we still hold something for: hyper's own default,
+/// spelled out because it is what stands against a flood of resets.
+const PENDING_RESETS_MAX: usize = 20;
+
+fn hardened(config: &Config, tls: Option<&ServerTlsConfig>) -> Result<Server, ServeError> {
+    let server = Server::builder()
+        .max_concurrent_streams(config.streams_per_connection_max)
+        .http2_keepalive_interval(Some(config.keepalive))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .accept_http1(false);
+    match tls {
+        Some(tls) => server.tls_config(tls.clone()).map_err(|error| ServeError::Listen(error.into())),
+        None => Ok(server),
+    }
+}
+
+/// Adds reflection, in the version of today and in the one that older tools speak.
+fn with_reflection(routes: Routes) -> Result<Routes, ServeError> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pactum_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let failed = |error: tonic_reflection::server::Error| ServeError::Listen(error.into());
+    Ok(routes
+        .add_service(builder().build_v1().map_err(failed)?)
+        .add_service(builder().build_v1alpha().map_err(failed)?))
+}

@@ -1,0 +1,42 @@
+//! For participants: one stream each, which carries everything.
+
+use futures::stream::BoxStream;
+use futures::StreamExt;
+use pactum_proto::v1;
+use pactum_proto::v1::participants_service_server::ParticipantsService;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::outbox::{Outbox, OutboxLimits};
+use crate::session::SessionContext;
+use crate::tasks::Tasks;
+
+/// Serves participants.
+#[derive(Debug)]
+pub(crate) struct Participants {
+    pub(crate) sessions: SessionContext,
+    pub(crate) limits: OutboxLimits,
+    pub(crate) tasks: Tasks,
+}
+
+#[tonic::async_trait]
+impl ParticipantsService for Participants {
+    type AttachStream = BoxStream<'static, Result<v1::AttachResponse, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        self.sessions.lifecycle.serves()?;
+        let peer = request.remote_addr().map_or_else(String::new, |address| address.to_string());
+        let (outbox, drain) = Outbox::new(self.limits);
+        self.tasks.spawn(self.sessions.clone().serve(request.into_inner(), outbox, peer));
+        let responses = drain.map(|batch| match batch {
+            Ok(messages) => {
+                let messages = messages.into_iter().map(|message| message.0).collect();
+                Ok(v1::AttachResponse { messages })
+            }
+            Err(error) => Err(error.into()),
+        });
+        Ok(Response::new(responses.boxed()))
+    }
+}

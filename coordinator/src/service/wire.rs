@@ -1,0 +1,480 @@
+//! Between the wire and the core: what a request means as an event, and an answer as a message.
+//!
+//! Single values are converted, and their limits checked, by `pactum_proto::convert`; here they
+//! are put together. Nothing here knows a state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pactum_core::coordinator::{Answer, Event, InquiryAnswer, Operation, RequestId, SubmittedBranch, Wait};
+use pactum_core::id::{Branch, BranchId, Gid, InstanceId, ResourceName, TransactionId};
+use pactum_core::outcome::Details;
+use pactum_core::vote::{AbortKind, AbortReason, Evidence};
+use pactum_proto::limits::{PAYLOAD_BYTES_MAX, PAYLOADS_BYTES_MAX};
+use pactum_proto::v1;
+use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
+use pactum_proto::v1::participant_message::Message as FromParticipantMessage;
+use pactum_proto::v1::pipeline_call::Call as PipelineCall;
+use prost::Message;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::error::ServiceError;
+use crate::lifecycle::Standing;
+use crate::outbox::Measured;
+use crate::registry::Registry;
+use crate::reply::Reply;
+use crate::session::{Hello, Registration};
+
+/// Limits and defaults that are this coordinator's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) timeout_default: Duration,
+    pub(crate) timeout_max: Duration,
+    pub(crate) branches_max: usize,
+}
+
+// ---- streams' messages ---------------------------------------------------------------------------
+
+/// A message to a participant.
+#[derive(Debug)]
+pub(crate) struct ToParticipant(pub(crate) v1::CoordinatorMessage);
+
+impl Measured for ToParticipant {
+    fn bytes(&self) -> usize {
+        self.0.encoded_len()
+    }
+}
+
+/// A message to an application; an answer holds its call's permit until it is read.
+#[derive(Debug)]
+pub(crate) enum ToApplication {
+    Welcome(v1::Welcome),
+    Answer(v1::PipelineAnswer, OwnedSemaphorePermit),
+}
+
+impl Measured for ToApplication {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Welcome(welcome) => welcome.encoded_len(),
+            Self::Answer(answer, _) => answer.encoded_len(),
+        }
+    }
+}
+
+/// A message from a participant.
+#[derive(Debug)]
+pub(crate) enum FromParticipant {
+    /// Needs no answer.
+    Fact(Gid, Event),
+    Enlist { call_id: u64, id: TransactionId, branch: Branch, time_left: Duration },
+    Inquiry { id: TransactionId, branch: Branch, evidence: Evidence },
+}
+
+// ---- from the wire -------------------------------------------------------------------------------
+
+fn need<T>(field: &str, value: Option<T>) -> Result<T, ServiceError> {
+    value.ok_or_else(|| ServiceError::malformed(field, "it is missing"))
+}
+
+fn id(given: Option<v1::TransactionId>) -> Result<TransactionId, ServiceError> {
+    Ok(TransactionId::try_from(need("id", given)?)?)
+}
+
+fn branch(given: Option<v1::Branch>) -> Result<Branch, ServiceError> {
+    Ok(Branch::try_from(need("branch", given)?)?)
+}
+
+fn details(given: Option<v1::Details>) -> Result<Details, ServiceError> {
+    given.map_or_else(|| Ok(Details::default()), |given| Ok(Details::try_from(given)?))
+}
+
+fn timeout(field: &str, given: Option<prost_types::Duration>, limits: &Limits) -> Result<Duration, ServiceError> {
+    match given {
+        None => Ok(limits.timeout_default),
+        Some(given) => match Duration::try_from(given) {
+            Ok(timeout) => Ok(timeout.min(limits.timeout_max)),
+            Err(_negative) => Err(ServiceError::malformed(field, "it must not be negative")),
+        },
+    }
+}
+
+fn wait(given: i32) -> Result<Wait, ServiceError> {
+    match v1::Wait::try_from(given) {
+        Ok(v1::Wait::Unspecified | v1::Wait::Finished) => Ok(Wait::Finished),
+        Ok(v1::Wait::Decision) => Ok(Wait::Decision),
+        Err(_unknown) => Err(ServiceError::malformed("wait", "it is not a known value")),
+    }
+}
+
+fn branches(given: Vec<v1::Branch>, limits: &Limits) -> Result<BTreeSet<Branch>, ServiceError> {
+    if given.len() > limits.branches_max {
+        let problem = format!("at most {} are taken", limits.branches_max);
+        return Err(ServiceError::malformed("branches", problem));
+    }
+    let count = given.len();
+    let branches: BTreeSet<Branch> = given.into_iter().map(Branch::try_from).collect::<Result<_, _>>()?;
+    let ids: BTreeSet<BranchId> = branches.iter().map(|branch| branch.id).collect();
+    if ids.len() < count {
+        return Err(ServiceError::malformed("branches", "a branch is named twice"));
+    }
+    Ok(branches)
+}
+
+/// A call for an outcome, as an event.
+pub(crate) struct Call {
+    pub(crate) gid: Gid,
+    /// Whether it may open a transaction.
+    pub(crate) starts: bool,
+    pub(crate) event: Event,
+}
+
+/// What a call means.
+pub(crate) fn call(
+    call: PipelineCall,
+    request: RequestId,
+    limits: &Limits,
+    registry: &Registry,
+) -> Result<Call, ServiceError> {
+    match call {
+        PipelineCall::Commit(commit) => {
+            let id = id(commit.id)?;
+            let event = Event::CommitRequested {
+                id,
+                branches: branches(commit.branches, limits)?,
+                details: Arc::new(details(commit.details)?),
+                timeout: timeout("timeout", commit.timeout, limits)?,
+                wait: wait(commit.wait)?,
+                request,
+            };
+            Ok(Call { gid: id.gid, starts: true, event })
+        }
+        PipelineCall::Submit(submit) => submitted(submit, request, limits, registry),
+        PipelineCall::Abort(abort) => {
+            let id = id(abort.id)?;
+            if abort.message.len() > AbortReason::MESSAGE_BYTES_MAX {
+                return Err(ServiceError::malformed("message", "at most 512 bytes are taken"));
+            }
+            let message =
+                if abort.message.is_empty() { "the application aborted it" } else { abort.message.as_str() };
+            let reason = AbortReason::new(AbortKind::Requested, message);
+            let branches = Some(branches(abort.branches, limits)?).filter(|branches| !branches.is_empty());
+            let event = Event::AbortRequested { id, branches, reason, request };
+            Ok(Call { gid: id.gid, starts: false, event })
+        }
+        PipelineCall::GetTransaction(get) => {
+            let id = id(get.id)?;
+            let branches = Some(branches(get.branches, limits)?).filter(|branches| !branches.is_empty());
+            Ok(Call { gid: id.gid, starts: false, event: Event::OutcomeRequested { id, branches, request } })
+        }
+    }
+}
+
+fn submitted(
+    submit: v1::SubmitRequest,
+    request: RequestId,
+    limits: &Limits,
+    registry: &Registry,
+) -> Result<Call, ServiceError> {
+    let id = id(submit.id)?;
+    if submit.operations.is_empty() || submit.operations.len() > limits.branches_max {
+        let problem = format!("1 to {} are taken", limits.branches_max);
+        return Err(ServiceError::malformed("operations", problem));
+    }
+    let payloads: usize = submit.operations.iter().map(|operation| operation.payload.len()).sum();
+    if payloads > PAYLOADS_BYTES_MAX {
+        return Err(ServiceError::malformed("operations.payload", "at most 262144 bytes in all are taken"));
+    }
+    let mut details = details(submit.details)?;
+    details.digest = Some(digest(&submit.operations));
+    let sessions = registry.sessions();
+    let mut seen = BTreeSet::new();
+    let mut branches = Vec::with_capacity(submit.operations.len());
+    for operation in submit.operations {
+        let resource = ResourceName::new(&operation.resource)
+            .map_err(|error| ServiceError::malformed("operations.resource", error.to_string()))?;
+        // A handler's name has the alphabet of a resource.
+        let name = ResourceName::new(&operation.name)
+            .map_err(|error| ServiceError::malformed("operations.name", error.to_string()))?;
+        if operation.payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(ServiceError::malformed("operations.payload", "at most 65536 bytes are taken"));
+        }
+        if !seen.insert(operation.branch) {
+            return Err(ServiceError::malformed("operations.branch", "a branch is named twice"));
+        }
+        let instance = sessions.any(&resource).map_or(InstanceId::NIL, |session| session.instance);
+        branches.push(SubmittedBranch {
+            // Never with the marker: who asks for the outcome elsewhere knows only the request, and
+            // must find the same register by it alone. For a Submit that is the log (H5).
+            branch: Branch { id: BranchId::new(operation.branch), resource, instance, marker: false },
+            operation: Operation { name: name.as_str().into(), payload: operation.payload.into() },
+        });
+    }
+    drop(sessions);
+    let event = Event::SubmitRequested {
+        id,
+        branches,
+        details: Arc::new(details),
+        timeout: timeout("timeout", submit.timeout, limits)?,
+        wait: wait(submit.wait)?,
+        request,
+    };
+    Ok(Call { gid: id.gid, starts: true, event })
+}
+
+/// What tells two one-shot requests apart (I8): their operations, with each part's length before
+/// it so that no two requests run together. Stored in the log: never to be changed.
+fn digest(operations: &[v1::Operation]) -> [u8; 16] {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    for operation in operations {
+        hash.update(operation.branch.to_be_bytes());
+        for part in [operation.resource.as_bytes(), operation.name.as_bytes(), &operation.payload] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hash.finalize()[..16]);
+    digest
+}
+
+/// A Begin, checked.
+pub(crate) struct Begin {
+    pub(crate) details: Arc<Details>,
+    pub(crate) timeout: Duration,
+    pub(crate) request_id: Option<String>,
+}
+
+/// What a Begin means.
+pub(crate) fn begin(request: v1::BeginRequest, limits: &Limits) -> Result<Begin, ServiceError> {
+    if request.request_id.len() > 64 {
+        return Err(ServiceError::malformed("request_id", "at most 64 bytes are taken"));
+    }
+    Ok(Begin {
+        details: Arc::new(details(request.details)?),
+        timeout: timeout("timeout", request.timeout, limits)?,
+        request_id: Some(request.request_id).filter(|request_id| !request_id.is_empty()),
+    })
+}
+
+/// The most resources of one participant.
+const RESOURCES_MAX: usize = 64;
+
+/// Who a participant says it is.
+pub(crate) fn hello(hello: v1::Hello) -> Result<Hello, ServiceError> {
+    let instance = InstanceId::from_slice(&hello.instance)
+        .map_err(|error| ServiceError::malformed("hello.instance", error.to_string()))?;
+    if instance.is_nil() {
+        return Err(ServiceError::malformed("hello.instance", "it must not be all zero"));
+    }
+    if hello.resources.is_empty() || hello.resources.len() > RESOURCES_MAX {
+        return Err(ServiceError::malformed("hello.resources", "1 to 64 are taken"));
+    }
+    if hello.version.len() > 64 {
+        return Err(ServiceError::malformed("hello.version", "at most 64 bytes are taken"));
+    }
+    let mut resources = BTreeMap::new();
+    for given in hello.resources {
+        let name = ResourceName::new(&given.resource)
+            .map_err(|error| ServiceError::malformed("hello.resources.resource", error.to_string()))?;
+        if given.identity.len() > 256 {
+            return Err(ServiceError::malformed("hello.resources.identity", "at most 256 bytes are taken"));
+        }
+        let registration = Registration { identity: given.identity, marker: given.marker };
+        if resources.insert(name, registration).is_some() {
+            return Err(ServiceError::malformed("hello.resources", "a resource is named twice"));
+        }
+    }
+    Ok(Hello { instance, resources, version: hello.version })
+}
+
+/// An enlistment whose context did not say how much time is left.
+const ENLIST_TIME_LEFT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// What a participant's message means.
+pub(crate) fn from_participant(message: v1::ParticipantMessage) -> Result<FromParticipant, ServiceError> {
+    Ok(match need("message", message.message)? {
+        FromParticipantMessage::Hello(_) => {
+            return Err(ServiceError::malformed("hello", "it was said already"));
+        }
+        FromParticipantMessage::Enlist(enlist) => {
+            let time_left = match enlist.time_left {
+                None => ENLIST_TIME_LEFT_DEFAULT,
+                // A context that has run out is of no time left: the core's deadline says the rest.
+                Some(given) => Duration::try_from(given).unwrap_or(Duration::ZERO),
+            };
+            FromParticipant::Enlist {
+                call_id: enlist.call_id,
+                id: id(enlist.id)?,
+                branch: branch(enlist.branch)?,
+                time_left,
+            }
+        }
+        FromParticipantMessage::Vote(vote) => {
+            let (id, branch) = (id(vote.id)?, branch(vote.branch)?);
+            let vote = need("vote.vote", vote.vote)?.try_into()?;
+            FromParticipant::Fact(id.gid, Event::VoteReceived { id, branch, vote })
+        }
+        FromParticipantMessage::Finished(finished) => {
+            let id = id(finished.id)?;
+            let outcome = v1::BranchOutcome::try_from(finished.outcome)
+                .map_err(|_unknown| ServiceError::malformed("finished.outcome", "it is not a known value"))?
+                .try_into()?;
+            let branch = BranchId::new(finished.branch);
+            FromParticipant::Fact(id.gid, Event::BranchFinished { id, branch, outcome })
+        }
+        FromParticipantMessage::Failed(failed) => {
+            let id = id(failed.id)?;
+            let branch = BranchId::new(failed.branch);
+            let error: Arc<str> = cut(&failed.message).into();
+            tracing::warn!(gid = %id.gid, %branch, %error, "a branch could not be ended yet");
+            FromParticipant::Fact(id.gid, Event::BranchFailed { id, branch, error })
+        }
+        FromParticipantMessage::RegisterAnswer(answer) => {
+            let id = id(answer.id)?;
+            let branch = BranchId::new(answer.branch);
+            let answer = need("register_answer.register", answer.register)?.try_into()?;
+            FromParticipant::Fact(id.gid, Event::RegisterAnswered { id, branch, answer })
+        }
+        FromParticipantMessage::Inquiry(inquiry) => FromParticipant::Inquiry {
+            id: id(inquiry.id)?,
+            branch: branch(inquiry.branch)?,
+            evidence: need("inquiry.evidence", inquiry.evidence)?.try_into()?,
+        },
+    })
+}
+
+/// A text of a participant for people, cut to what is kept.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(AbortReason::MESSAGE_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+// ---- to the wire ---------------------------------------------------------------------------------
+
+/// The answer to a call for an outcome.
+pub(crate) fn outcome(answer: Answer) -> Result<v1::Outcome, ServiceError> {
+    match answer {
+        Answer::Outcome(outcome) => Ok(outcome.into()),
+        Answer::Refused(refusal) => Err(ServiceError::Refused(refusal)),
+        answer @ (Answer::Begun | Answer::Enlisted | Answer::Inquiry(_)) => Err(ServiceError::unexpected(&answer)),
+    }
+}
+
+/// The same on a pipeline.
+pub(crate) fn pipeline_answer(call_id: u64, reply: Reply) -> v1::PipelineAnswer {
+    let answer = match reply.and_then(outcome) {
+        Ok(outcome) => v1::pipeline_answer::Answer::Outcome(outcome),
+        Err(error) => v1::pipeline_answer::Answer::Error(error.call_error()),
+    };
+    v1::PipelineAnswer { call_id, answer: Some(answer) }
+}
+
+/// The answer to Begin.
+pub(crate) fn begun(id: TransactionId, timeout: Duration) -> v1::BeginResponse {
+    let (incarnation, gid) = (id.incarnation.as_uuid().simple(), id.gid.as_uuid().simple());
+    let context = format!("{incarnation}-{gid}-{}", timeout.as_millis());
+    v1::BeginResponse { id: Some(id.into()), context }
+}
+
+/// The answer to Enlist.
+pub(crate) fn enlist_answer(call_id: u64, reply: Reply) -> v1::CoordinatorMessage {
+    let error = match reply {
+        Ok(Answer::Enlisted) => None,
+        Ok(Answer::Refused(refusal)) => Some(ServiceError::Refused(refusal)),
+        Ok(answer) => Some(ServiceError::unexpected(&answer)),
+        Err(error) => Some(error),
+    };
+    let error = error.map(|error| error.call_error());
+    message(ToParticipantMessage::EnlistAnswer(v1::EnlistAnswer { call_id, error }))
+}
+
+/// The answer to an inquiry, if there is one.
+pub(crate) fn inquiry_answer(id: TransactionId, branch: BranchId, reply: Reply) -> Option<v1::CoordinatorMessage> {
+    use v1::inquiry_answer::Answer as Told;
+    let told = match reply {
+        Ok(Answer::Inquiry(InquiryAnswer::Commit(evidence))) => Told::Commit(evidence.into()),
+        Ok(Answer::Inquiry(InquiryAnswer::Abort)) => Told::Abort(true),
+        Ok(Answer::Inquiry(InquiryAnswer::Wait { .. })) => Told::Wait(true),
+        Ok(Answer::Inquiry(InquiryAnswer::Quarantine)) => Told::Quarantine(true),
+        // Nothing was established: it asks again.
+        Ok(Answer::Refused(_) | Answer::Outcome(_) | Answer::Begun | Answer::Enlisted) | Err(_) => return None,
+    };
+    let answer = v1::InquiryAnswer { id: Some(id.into()), branch: branch.number(), answer: Some(told) };
+    Some(message(ToParticipantMessage::InquiryAnswer(answer)))
+}
+
+fn message(message: ToParticipantMessage) -> v1::CoordinatorMessage {
+    v1::CoordinatorMessage { message: Some(message) }
+}
+
+fn duration(length: Duration) -> prost_types::Duration {
+    // Fails beyond 290 000 million years only.
+    length.try_into().unwrap_or_default()
+}
+
+/// A Welcome to an application.
+pub(crate) fn welcome(standing: &Standing) -> v1::Welcome {
+    v1::Welcome {
+        cluster: standing.cluster.as_str().to_owned(),
+        incarnation: standing
+            .incarnation
+            .map(|incarnation| incarnation.as_uuid().as_bytes().to_vec())
+            .unwrap_or_default(),
+        floor: standing.floor.as_uuid().as_bytes().to_vec(),
+    }
+}
+
+/// A Welcome to a participant.
+pub(crate) fn welcome_participant(standing: &Standing) -> v1::CoordinatorMessage {
+    message(ToParticipantMessage::Welcome(welcome(standing)))
+}
+
+/// Prepare.
+pub(crate) fn prepare(
+    id: TransactionId,
+    branch: &Branch,
+    operation: Option<Operation>,
+    one_phase: bool,
+    time_left: Duration,
+    details: &Details,
+) -> v1::CoordinatorMessage {
+    message(ToParticipantMessage::Prepare(v1::Prepare {
+        id: Some(id.into()),
+        branch: Some(branch.clone().into()),
+        one_phase,
+        operation: operation.map(|operation| v1::Operation {
+            branch: branch.id.number(),
+            resource: branch.resource.as_str().to_owned(),
+            name: operation.name.as_ref().to_owned(),
+            payload: operation.payload.to_vec(),
+        }),
+        time_left: Some(duration(time_left)),
+        traceparent: details.traceparent.as_ref().to_owned(),
+    }))
+}
+
+/// Commit.
+pub(crate) fn commit(id: TransactionId, branch: &Branch, evidence: &Evidence) -> v1::CoordinatorMessage {
+    message(ToParticipantMessage::Commit(v1::Commit {
+        id: Some(id.into()),
+        branch: Some(branch.clone().into()),
+        evidence: Some(evidence.clone().into()),
+    }))
+}
+
+/// Abort.
+pub(crate) fn abort(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
+    let branch = Some(branch.clone().into());
+    message(ToParticipantMessage::Abort(v1::Abort { id: Some(id.into()), branch }))
+}
+
+/// Settle.
+pub(crate) fn settle(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
+    let branch = Some(branch.clone().into());
+    message(ToParticipantMessage::Settle(v1::Settle { id: Some(id.into()), branch }))
+}

@@ -1,0 +1,249 @@
+//! One attached participant: its stream's messages in, and its outbox.
+//!
+//! Frames are handled in the order in which they come, and each is handed on whole before the next
+//! is read, so a participant that sends faster than the shards take feels it on its stream. It
+//! may speak only for the resources that it registered and only as the instance that it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pactum_core::coordinator::Event;
+use pactum_core::id::{Branch, Gid, InstanceId, ResourceName};
+use pactum_proto::v1;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use crate::error::ServiceError;
+use crate::lifecycle::Lifecycle;
+use crate::outbox::{BATCH_MESSAGES_MAX, Outbox};
+use crate::registry::Registry;
+use crate::reply::ReplyTo;
+use crate::service::wire::{self, FromParticipant, ToParticipant};
+use crate::shard::{Input, Request, Shards};
+
+/// One resource that a participant speaks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    /// What it is, so that a copy or a restored one is noticed.
+    pub(crate) identity: String,
+    /// Whether it keeps a marker table.
+    pub(crate) marker: bool,
+}
+
+/// Who a participant says it is.
+#[derive(Debug)]
+pub(crate) struct Hello {
+    pub(crate) instance: InstanceId,
+    pub(crate) resources: BTreeMap<ResourceName, Registration>,
+    pub(crate) version: String,
+}
+
+/// One attached participant.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) instance: InstanceId,
+    pub(crate) resources: BTreeMap<ResourceName, Registration>,
+    pub(crate) version: String,
+    pub(crate) peer: String,
+    pub(crate) attached_at: Instant,
+    pub(crate) outbox: Outbox<ToParticipant>,
+    /// Ordered to end.
+    ended: CancellationToken,
+    /// Ended, off the list, and none of its frames is handled any more.
+    pub(crate) gone: CancellationToken,
+}
+
+impl Session {
+    /// Puts a message into the outbox; answers whether it was taken. If not, the participant is
+    /// certain not to get it.
+    pub(crate) fn send(&self, message: v1::CoordinatorMessage) -> bool {
+        if self.outbox.push(ToParticipant(message)).is_ok() {
+            return true;
+        }
+        self.ended.cancel();
+        false
+    }
+
+    /// Ends the stream, so.
+    pub(crate) fn end(&self, error: ServiceError) {
+        self.outbox.close(Some(error));
+        self.ended.cancel();
+    }
+}
+
+/// What a session's task uses.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionContext {
+    pub(crate) shards: Arc<Shards>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    /// For the Hello to come.
+    pub(crate) hello_timeout: Duration,
+}
+
+impl SessionContext {
+    /// Serves one stream from its Hello to its end.
+    pub(crate) async fn serve(
+        self,
+        mut inbound: Streaming<v1::AttachRequest>,
+        outbox: Outbox<ToParticipant>,
+        peer: String,
+    ) {
+        let (hello, rest) = match self.hello(&mut inbound).await {
+            Ok(hello) => hello,
+            Err(error) => {
+                tracing::warn!(peer, %error, "a participant was turned away");
+                outbox.close(Some(error));
+                return;
+            }
+        };
+        let session = Arc::new(Session {
+            instance: hello.instance,
+            resources: hello.resources,
+            version: hello.version,
+            peer,
+            attached_at: Instant::now(),
+            outbox,
+            ended: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        });
+        // Also when this task is dropped or panics, nobody may wait for it for ever.
+        let _detached = Detach { registry: Arc::clone(&self.registry), session: Arc::clone(&session) };
+        let mut standing = self.lifecycle.subscribe();
+        session.send(wire::welcome_participant(&standing.borrow_and_update()));
+        if let Err(error) = self.registry.attach(&session).await {
+            tracing::warn!(peer = session.peer, %error, "a participant was turned away");
+            session.end(error);
+            return;
+        }
+        let resources: Vec<&str> = session.resources.keys().map(ResourceName::as_str).collect();
+        tracing::info!(instance = %session.instance, peer = session.peer, ?resources, "participant attached");
+        for resource in session.resources.keys() {
+            let (resource, instance) = (resource.clone(), session.instance);
+            self.shards.tell_all(&Event::InstanceAttached { resource, instance });
+        }
+        let error = self.converse(&session, &mut inbound, rest, &mut standing).await;
+        match &error {
+            Ok(()) => tracing::info!(instance = %session.instance, "participant left"),
+            Err(error) => tracing::warn!(instance = %session.instance, %error, "participant's stream ended"),
+        }
+        session.outbox.close(error.err());
+    }
+
+    /// Reads the first request, which must open with a Hello.
+    async fn hello(
+        &self,
+        inbound: &mut Streaming<v1::AttachRequest>,
+    ) -> Result<(Hello, Vec<v1::ParticipantMessage>), ServiceError> {
+        let first = tokio::time::timeout(self.hello_timeout, inbound.message())
+            .await
+            .map_err(|_elapsed| ServiceError::malformed("messages", "no hello in time"))?
+            .map_err(|status| ServiceError::from_stream(&status))?
+            .ok_or_else(|| ServiceError::malformed("messages", "the stream ended before a hello"))?;
+        let mut messages = first.messages.into_iter();
+        let hello = match messages.next().and_then(|first| first.message) {
+            Some(v1::participant_message::Message::Hello(hello)) => wire::hello(hello)?,
+            _ => return Err(ServiceError::malformed("messages", "the first message must be a hello")),
+        };
+        Ok((hello, messages.collect()))
+    }
+
+    /// Handles frames until one side ends.
+    async fn converse(
+        &self,
+        session: &Arc<Session>,
+        inbound: &mut Streaming<v1::AttachRequest>,
+        rest: Vec<v1::ParticipantMessage>,
+        standing: &mut tokio::sync::watch::Receiver<crate::lifecycle::Standing>,
+    ) -> Result<(), ServiceError> {
+        self.frame(session, rest).await?;
+        loop {
+            tokio::select! {
+                biased;
+                () = session.ended.cancelled() => return Ok(()),
+                Ok(()) = standing.changed() => {
+                    session.send(wire::welcome_participant(&standing.borrow_and_update()));
+                }
+                frame = inbound.message() => match frame {
+                    Ok(Some(frame)) => self.frame(session, frame.messages).await?,
+                    Ok(None) => return Ok(()),
+                    Err(status) => return Err(ServiceError::from_stream(&status)),
+                },
+            }
+        }
+    }
+
+    /// Hands one frame on, whole, or none of it if a part is malformed.
+    async fn frame(
+        &self,
+        session: &Arc<Session>,
+        messages: Vec<v1::ParticipantMessage>,
+    ) -> Result<(), ServiceError> {
+        if messages.len() > BATCH_MESSAGES_MAX {
+            return Err(ServiceError::malformed("messages", "at most 1024 are taken"));
+        }
+        let mut inputs = Vec::with_capacity(messages.len());
+        for message in messages {
+            inputs.push(self.input(session, wire::from_participant(message)?)?);
+        }
+        // A stream that was ended while its frame waits for room is not waited for.
+        tokio::select! {
+            () = self.shards.send_all(inputs) => {}
+            () = session.ended.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    fn input(&self, session: &Arc<Session>, message: FromParticipant) -> Result<(Gid, Input), ServiceError> {
+        Ok(match message {
+            FromParticipant::Fact(gid, event) => {
+                if let Event::VoteReceived { branch, .. } = &event {
+                    speaks_as_itself(session, branch)?;
+                }
+                (gid, Input::Event(event))
+            }
+            FromParticipant::Enlist { call_id, id, branch, time_left } => {
+                let registration = speaks_as_itself(session, &branch)?;
+                if registration.marker != branch.marker {
+                    return Err(ServiceError::malformed("enlist.branch.marker", "it is not as registered"));
+                }
+                let request = self.shards.draw_request();
+                let to = ReplyTo::Enlist { call_id, outbox: session.outbox.clone() };
+                let event = Event::EnlistRequested { id, branch, time_left, request };
+                (id.gid, Input::Request(Request { gid: id.gid, starts: true, event, request, to }))
+            }
+            FromParticipant::Inquiry { id, branch, evidence } => {
+                if !session.resources.contains_key(&branch.resource) {
+                    return Err(ServiceError::malformed("inquiry.branch.resource", "it was not registered"));
+                }
+                let request = self.shards.draw_request();
+                let to = ReplyTo::Inquiry { id, branch: branch.id, outbox: session.outbox.clone() };
+                let event = Event::InquiryReceived { id, branch, evidence, request };
+                (id.gid, Input::Request(Request { gid: id.gid, starts: false, event, request, to }))
+            }
+        })
+    }
+}
+
+/// A branch is enlisted and voted for by its own instance, for a resource that this registered.
+fn speaks_as_itself<'a>(session: &'a Session, branch: &Branch) -> Result<&'a Registration, ServiceError> {
+    if branch.instance != session.instance {
+        return Err(ServiceError::malformed("branch.instance", "it is not the stream's own"));
+    }
+    let registration = session.resources.get(&branch.resource);
+    registration.ok_or_else(|| ServiceError::malformed("branch.resource", "it was not registered on this stream"))
+}
+
+/// Takes a session off the list when its task ends, however it ends.
+struct Detach {
+    registry: Arc<Registry>,
+    session: Arc<Session>,
+}
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        self.session.outbox.close(None);
+        self.registry.detach(&self.session);
+    }
+}

@@ -1,0 +1,182 @@
+//! The way into the shards: who wants something of a transaction finds its shard by the gid.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pactum_core::coordinator::{Event, RequestId};
+use pactum_core::id::Gid;
+use tokio::sync::{mpsc, oneshot};
+
+use super::inspect::Inspect;
+use crate::error::ServiceError;
+use crate::reply::{Reply, ReplyTo};
+
+/// What comes to a shard from outside.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A fact that needs no answer.
+    Event(Event),
+    /// A request.
+    Request(Request),
+    /// An operator looks.
+    Inspect(Inspect),
+}
+
+/// A request that needs exactly one answer.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) gid: Gid,
+    /// Whether it may open a transaction, so that it is refused when none may be opened.
+    pub(crate) starts: bool,
+    /// The same request as in `request`.
+    pub(crate) event: Event,
+    pub(crate) request: RequestId,
+    pub(crate) to: ReplyTo,
+}
+
+/// What a shard shows of itself, for all to read.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    open: AtomicUsize,
+    violations: AtomicU64,
+    start_floor: Mutex<Option<Gid>>,
+}
+
+impl Gauge {
+    pub(super) fn publish(&self, open: usize, start_floor: Gid) {
+        self.open.store(open, Ordering::Relaxed);
+        *self.start_floor.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_floor);
+    }
+
+    pub(super) fn count_violation(&self) {
+        self.violations.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// All shards.
+pub(crate) struct Shards {
+    inputs: Vec<mpsc::Sender<Input>>,
+    answers: Vec<mpsc::UnboundedSender<Event>>,
+    gauges: Vec<Arc<Gauge>>,
+    requests: AtomicU64,
+}
+
+impl fmt::Debug for Shards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shards({})", self.inputs.len())
+    }
+}
+
+impl Shards {
+    pub(crate) fn new(
+        inputs: Vec<mpsc::Sender<Input>>,
+        answers: Vec<mpsc::UnboundedSender<Event>>,
+        gauges: Vec<Arc<Gauge>>,
+    ) -> Self {
+        Self { inputs, answers, gauges, requests: AtomicU64::new(1) }
+    }
+
+    /// A name for a request, unique while this coordinator lives.
+    pub(crate) fn draw_request(&self) -> RequestId {
+        RequestId(self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Which shard owns a gid: by its low bits, which are random and not the time.
+    fn index(&self, gid: Gid) -> usize {
+        let low = gid.as_uuid().as_u64_pair().1;
+        let shards = self.inputs.len() as u64;
+        usize::try_from(low % shards).unwrap_or(0)
+    }
+
+    /// Sends a request of a unary call and waits for its answer; sheds it when the queue is full.
+    pub(crate) async fn ask(&self, request: RequestId, gid: Gid, starts: bool, event: Event) -> Reply {
+        let (sender, answer) = oneshot::channel();
+        let to = ReplyTo::Unary(sender);
+        let input = Input::Request(Request { gid, starts, event, request, to });
+        match self.inputs[self.index(gid)].try_send(input) {
+            Ok(()) => answer.await.unwrap_or(Err(ServiceError::Stopped)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(ServiceError::Shed { what: "the queue is full" }),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ServiceError::Stopped),
+        }
+    }
+
+    /// Sends what one stream's message held, waiting for room: the stream is not read meanwhile,
+    /// so its peer feels it (back-pressure).
+    pub(crate) async fn send_all(&self, inputs: Vec<(Gid, Input)>) {
+        let mut shares: Vec<Vec<Input>> = self.inputs.iter().map(|_| Vec::new()).collect();
+        for (gid, input) in inputs {
+            shares[self.index(gid)].push(input);
+        }
+        for (sender, share) in self.inputs.iter().zip(shares) {
+            let mut share = share.into_iter().peekable();
+            while share.peek().is_some() {
+                let count = share.len().min(sender.max_capacity());
+                match sender.reserve_many(count).await {
+                    Ok(permits) => permits.zip(share.by_ref()).for_each(|(permit, input)| permit.send(input)),
+                    Err(_) => {
+                        for input in share.by_ref() {
+                            if let Input::Request(request) = input {
+                                request.to.send(Err(ServiceError::Stopped));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells every shard a fact from inside.
+    pub(crate) fn tell_all(&self, event: &Event) {
+        for answers in &self.answers {
+            if answers.send(event.clone()).is_err() {
+                tracing::debug!("a shard has ended");
+            }
+        }
+    }
+
+    /// Tells the shard of a gid a fact from inside.
+    pub(crate) fn tell(&self, gid: Gid, event: Event) {
+        if self.answers[self.index(gid)].send(event).is_err() {
+            tracing::debug!(%gid, "its shard has ended");
+        }
+    }
+
+    /// Asks every shard, and waits for all answers.
+    pub(crate) async fn inspect<T>(
+        &self,
+        make: impl Fn(oneshot::Sender<T>) -> Inspect,
+    ) -> Result<Vec<T>, ServiceError> {
+        let mut answers = Vec::with_capacity(self.inputs.len());
+        for sender in &self.inputs {
+            let (reply, answer) = oneshot::channel();
+            if sender.send(Input::Inspect(make(reply))).await.is_err() {
+                return Err(ServiceError::Stopped);
+            }
+            answers.push(answer);
+        }
+        let mut all = Vec::with_capacity(answers.len());
+        for answer in answers {
+            all.push(answer.await.map_err(|_closed| ServiceError::Stopped)?);
+        }
+        Ok(all)
+    }
+
+    /// Open transactions, about.
+    pub(crate) fn open(&self) -> usize {
+        self.gauges.iter().map(|gauge| gauge.open.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Broken contracts so far.
+    pub(crate) fn violations(&self) -> u64 {
+        self.gauges.iter().map(|gauge| gauge.violations.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The highest gid that some shard starts no more.
+    pub(crate) fn start_floor(&self) -> Gid {
+        let floors = self.gauges.iter().map(|gauge| {
+            gauge.start_floor.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Gid::NIL)
+        });
+        floors.max().unwrap_or(Gid::NIL)
+    }
+}

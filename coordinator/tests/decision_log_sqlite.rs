@@ -1,0 +1,152 @@
+//! The contract of decision logs, held by the one in SQLite; and what only a file can show.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is the test's failure")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pactum_coordinator::decision_log::contract::{abort, commit, gid};
+use pactum_coordinator::decision_log::sqlite::{self, SqliteLog};
+use pactum_coordinator::decision_log::{DecisionLog, DecisionLogError};
+use pactum_core::id::Gid;
+use pactum_core::outcome::{LookUpResult, ProposalResult};
+use tempfile::TempDir;
+
+struct Fixture {
+    log: Arc<SqliteLog>,
+    _directory: TempDir,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let log = SqliteLog::open(&directory.path().join("log.db")).await.unwrap();
+        Self { log: Arc::new(log), _directory: directory }
+    }
+
+    fn log(&self) -> Arc<dyn DecisionLog> {
+        self.log.clone()
+    }
+}
+
+pactum_coordinator::decision_log_contract!(async || Fixture::new().await);
+
+fn directory() -> (TempDir, PathBuf) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("log.db");
+    (directory, path)
+}
+
+#[tokio::test]
+async fn a_log_that_is_open_is_refused_to_a_second_one_by_its_path() {
+    let (_directory, path) = directory();
+    let log = SqliteLog::open(&path).await.unwrap();
+    let refused = SqliteLog::open(&path).await.unwrap_err();
+    assert!(matches!(&refused, DecisionLogError::InUse { path: named } if *named == path.display().to_string()));
+    drop(log);
+    SqliteLog::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_does_not_know_of_the_lock_file_is_kept_out_by_sqlite() {
+    let (_directory, path) = directory();
+    let _log = SqliteLog::open(&path).await.unwrap();
+    let url = format!("sqlite://{}", path.display());
+    let mut stranger = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .busy_timeout(Duration::ZERO);
+    stranger = stranger.pragma("query_only", "1");
+    let read = async {
+        let mut connection = sqlx::ConnectOptions::connect(&stranger).await?;
+        sqlx::query("SELECT cluster FROM log_state").fetch_one(&mut connection).await
+    };
+    let refused = read.await.err().unwrap_or_else(|| panic!("{url} could be read"));
+    assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn decisions_and_names_are_there_after_a_restart() {
+    let (_directory, path) = directory();
+    let log = SqliteLog::open(&path).await.unwrap();
+    let cluster = log.cluster().clone();
+    let own = log.start_incarnation("here").await.unwrap();
+    let proposal = commit(own, gid(1), 1);
+    let mut writer = log.open_writer().await.unwrap();
+    assert_eq!(writer.write(own, std::slice::from_ref(&proposal)).await, [ProposalResult::Won]);
+    drop((writer, log));
+    let log = SqliteLog::open(&path).await.unwrap();
+    assert_eq!(*log.cluster(), cluster);
+    assert_eq!(log.look_up(&[gid(1)]).await.unwrap(), [LookUpResult::Stands(Box::new(proposal.record))]);
+    assert_eq!(sqlite::migrate(&path).await.unwrap_err().to_string(), format!("the log {} is in use by another process", path.display()));
+    drop(log);
+    assert_eq!(sqlite::migrate(&path).await.unwrap().applied, [0; 0], "it is up to date");
+}
+
+#[tokio::test]
+async fn a_log_that_was_put_back_from_a_copy_is_refused() {
+    let (directory, path) = directory();
+    drop(SqliteLog::open(&path).await.unwrap());
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    drop(SqliteLog::open(&path).await.unwrap());
+    std::fs::copy(&copy, &path).unwrap();
+    let refused = SqliteLog::open(&path).await.unwrap_err();
+    assert!(matches!(&refused, DecisionLogError::Refused { setting: "generation", .. }), "{refused}");
+    std::fs::remove_file(&path).unwrap();
+    let refused = SqliteLog::open(&path).await.unwrap_err();
+    assert!(matches!(&refused, DecisionLogError::Refused { setting: "generation", .. }), "a new file is no log");
+}
+
+#[tokio::test]
+async fn a_crash_between_the_two_halves_of_a_generation_is_no_rewind() {
+    let (directory, path) = directory();
+    drop(SqliteLog::open(&path).await.unwrap());
+    let beside = directory.path().join("log.db.generation");
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "1\n");
+    std::fs::write(&beside, "1 2\n").unwrap();
+    drop(SqliteLog::open(&path).await.unwrap());
+    std::fs::write(&beside, "2 3\n").unwrap();
+    drop(SqliteLog::open(&path).await.unwrap());
+    assert_eq!(std::fs::read_to_string(&beside).unwrap(), "3\n");
+    std::fs::remove_file(&beside).unwrap();
+    SqliteLog::open(&path).await.unwrap_err();
+}
+
+/// A statement that ran and whose COMMIT fails: a deferred foreign key is checked only then.
+async fn fail_commits_of(path: &Path, gid: Gid) {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let sql = format!(
+        "CREATE TABLE parents (id INTEGER PRIMARY KEY);
+         CREATE TABLE children (parent INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED);
+         CREATE TRIGGER fail AFTER INSERT ON decisions WHEN new.gid = '{gid}'
+         BEGIN INSERT INTO children VALUES (1); END"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_error_on_commit_is_unknown_and_the_file_is_opened_again_with_a_barrier() {
+    let (_directory, path) = directory();
+    sqlite::migrate(&path).await.unwrap();
+    fail_commits_of(&path, gid(2)).await;
+    let log = SqliteLog::open(&path).await.unwrap();
+    let own = log.start_incarnation("here").await.unwrap();
+    let mut writer = log.open_writer().await.unwrap();
+    let batch = [abort(own, gid(1)), abort(own, gid(2))];
+    assert_eq!(writer.write(own, &batch).await, vec![ProposalResult::Unknown; 2]);
+    assert_eq!(writer.write(own, &batch[..1]).await, [ProposalResult::Unknown], "the writer is spent");
+    let mut writer = log.open_writer().await.unwrap();
+    assert_eq!(writer.write(own, &batch[..1]).await, [ProposalResult::Won]);
+    assert_eq!(log.look_up(&[gid(2)]).await.unwrap(), [LookUpResult::NoRecord]);
+    drop((writer, log));
+    let log = SqliteLog::open(&path).await.unwrap();
+    drop(log);
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_secs(5));
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let barriers: i64 =
+        sqlx::query_scalar("SELECT barriers FROM log_state").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(barriers, 1);
+}

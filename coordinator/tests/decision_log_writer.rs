@@ -1,0 +1,202 @@
+//! Group commit: each proposal that was taken is answered exactly once, whatever happens.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is the test's failure")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pactum_coordinator::decision_log::contract::{abort, branch, commit, gid};
+use pactum_coordinator::decision_log::memory::MemoryLog;
+use pactum_coordinator::decision_log::writer::{Answer, LogWriter, Reply, WriterConfig};
+use pactum_coordinator::decision_log::{DecisionLog, ListPage, UndecidedRecord};
+use pactum_core::id::{Gid, Incarnation};
+use pactum_core::outcome::{Details, LookUpResult, ProposalResult};
+use tokio::sync::mpsc;
+
+/// Longer than anything here takes, so that reaching it is a failure.
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Fixture {
+    log: MemoryLog,
+    writer: LogWriter,
+    own: Incarnation,
+    reply: Reply,
+    answers: mpsc::UnboundedReceiver<Vec<Answer>>,
+}
+
+impl Fixture {
+    async fn new(config: WriterConfig) -> Self {
+        let log = MemoryLog::new();
+        let own = log.start_incarnation("here").await.unwrap();
+        let writer = LogWriter::start(Arc::new(log.clone()), config);
+        let (sender, answers) = mpsc::unbounded_channel();
+        let reply: Reply = Arc::new(move |answers| drop(sender.send(answers)));
+        Self { log, writer, own, reply, answers }
+    }
+
+    fn submit(&self, gids: impl Iterator<Item = u64>) -> Result<(), usize> {
+        let proposals = gids.map(|n| abort(self.own, gid(n))).collect();
+        self.writer.try_submit(self.own, proposals, &self.reply).map_err(|rest| rest.len())
+    }
+
+    async fn answers(&mut self, count: usize) -> Vec<Answer> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend(tokio::time::timeout(LIMIT, self.answers.recv()).await.unwrap().unwrap());
+        }
+        assert_eq!(all.len(), count);
+        all
+    }
+
+    async fn is_available(&self, expected: bool) {
+        let mut available = self.writer.available();
+        tokio::time::timeout(LIMIT, available.wait_for(|now| *now == expected)).await.unwrap().unwrap();
+    }
+}
+
+fn one_lane() -> WriterConfig {
+    WriterConfig { lanes: 1, ..WriterConfig::default() }
+}
+
+#[tokio::test]
+async fn what_waits_while_a_write_runs_becomes_one_batch() {
+    let mut fixture = Fixture::new(one_lane()).await;
+    fixture.log.faults().pause();
+    fixture.submit(1..=1).unwrap();
+    // Taken by the lane, and held there.
+    while fixture.log.faults().writes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for n in 2..=500 {
+        fixture.submit(n..=n).unwrap();
+    }
+    fixture.log.faults().resume();
+    let answers = fixture.answers(500).await;
+    assert!(answers.iter().all(|answer| answer.result == ProposalResult::Won));
+    assert_eq!(fixture.log.faults().writes(), 2, "one for the first, one for all that waited");
+}
+
+#[tokio::test]
+async fn a_full_queue_gives_back_what_it_did_not_take_and_loses_nothing() {
+    let mut fixture = Fixture::new(WriterConfig { queue_rows: 10, ..one_lane() }).await;
+    fixture.log.faults().pause();
+    fixture.submit(1..=1).unwrap();
+    while fixture.log.faults().writes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fixture.submit(2..=20), Err(9));
+    assert!(!fixture.writer.has_room());
+    fixture.log.faults().resume();
+    tokio::time::timeout(LIMIT, fixture.writer.room()).await.unwrap();
+    fixture.submit(12..=20).unwrap();
+    let mut gids: Vec<Gid> = fixture.answers(20).await.iter().map(|answer| answer.id.gid).collect();
+    gids.sort();
+    assert_eq!(gids, (1..=20).map(gid).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_unknown_at_once_and_the_next_attempt_finds_what_stands() {
+    let mut fixture = Fixture::new(one_lane()).await;
+    fixture.log.faults().fail_next_writes(1, true);
+    let proposal = commit(fixture.own, gid(1), 1);
+    fixture.writer.try_submit(fixture.own, vec![proposal.clone()], &fixture.reply).unwrap();
+    assert_eq!(fixture.answers(1).await[0].result, ProposalResult::Unknown);
+    fixture.writer.try_submit(fixture.own, vec![proposal.clone()], &fixture.reply).unwrap();
+    assert_eq!(fixture.answers(1).await[0].result, ProposalResult::Lost(Box::new(proposal.record)));
+}
+
+#[tokio::test]
+async fn while_the_log_is_away_proposals_are_answered_unknown_and_its_return_is_told() {
+    let mut fixture = Fixture::new(WriterConfig::default()).await;
+    fixture.is_available(true).await;
+    fixture.log.faults().refuse_connections(true);
+    fixture.submit(1..=3).unwrap();
+    assert!(fixture.answers(3).await.iter().all(|answer| answer.result == ProposalResult::Unknown));
+    // The other lane has an idle connection that fails with its next write.
+    fixture.submit(4..=6).unwrap();
+    assert!(fixture.answers(3).await.iter().all(|answer| answer.result == ProposalResult::Unknown));
+    fixture.is_available(false).await;
+    assert!(fixture.writer.last_error().is_some());
+    fixture.log.faults().refuse_connections(false);
+    fixture.is_available(true).await;
+    fixture.submit(7..=7).unwrap();
+    assert_eq!(fixture.answers(1).await[0].result, ProposalResult::Won);
+}
+
+#[tokio::test]
+async fn shutting_down_writes_what_waits_and_takes_no_more() {
+    let mut fixture = Fixture::new(WriterConfig { batch_rows: 7, ..WriterConfig::default() }).await;
+    fixture.submit(1..=100).unwrap();
+    fixture.writer.shut_down(LIMIT).await;
+    assert!(fixture.answers(100).await.iter().all(|answer| answer.result == ProposalResult::Won));
+    assert_eq!(fixture.submit(101..=102), Err(2));
+    assert!(fixture.writer.is_closed());
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_in_time_is_answered_unknown_at_the_end() {
+    let mut fixture = Fixture::new(one_lane()).await;
+    fixture.log.faults().pause();
+    fixture.submit(1..=1).unwrap();
+    while fixture.log.faults().writes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    fixture.submit(2..=5).unwrap();
+    fixture.writer.shut_down(Duration::from_millis(10)).await;
+    assert!(fixture.answers(4).await.iter().all(|answer| answer.result == ProposalResult::Unknown));
+    // The write under way is not cancelled: it ends by itself, and answers.
+    fixture.log.faults().resume();
+    assert_eq!(fixture.answers(1).await[0].result, ProposalResult::Won);
+    let found = fixture.log.look_up(&[gid(2)]).await.unwrap();
+    assert_eq!(found, [LookUpResult::NoRecord]);
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_still_answers_everything() {
+    let fixture = Fixture::new(one_lane()).await;
+    fixture.submit(1..=10).unwrap();
+    let Fixture { writer, mut answers, reply, .. } = fixture;
+    drop((writer, reply));
+    let mut count = 0;
+    while let Some(more) = tokio::time::timeout(LIMIT, answers.recv()).await.unwrap() {
+        count += more.len();
+    }
+    assert_eq!(count, 10);
+}
+
+#[tokio::test]
+async fn prepare_records_are_written_after_the_decisions_and_removed_when_forgotten() {
+    let mut fixture = Fixture::new(one_lane()).await;
+    let record = |n: u64| UndecidedRecord {
+        id: abort(fixture.own, gid(n)).record.id,
+        branches: vec![branch(1)],
+        details: Details::default(),
+        age: Duration::from_secs(1),
+    };
+    let listed = async |log: &MemoryLog| -> Vec<Gid> {
+        let page = ListPage { limit: 100, unfinished_only: true, ..ListPage::default() };
+        log.list(&page).await.unwrap().iter().map(|stored| stored.id.gid).collect()
+    };
+    fixture.log.faults().pause();
+    fixture.submit(1..=1).unwrap();
+    while fixture.log.faults().writes() == 0 {
+        tokio::task::yield_now().await;
+    }
+    fixture.submit(2..=2).unwrap();
+    fixture.writer.record_undecided(record(10));
+    fixture.writer.record_undecided(record(11));
+    fixture.writer.forget_undecided(gid(11));
+    assert_eq!(listed(&fixture.log).await, [], "a decision waits");
+    fixture.log.faults().resume();
+    fixture.answers(2).await;
+    let written = async {
+        while listed(&fixture.log).await != [gid(10)] {
+            tokio::task::yield_now().await;
+        }
+        fixture.writer.forget_undecided(gid(10));
+        while !listed(&fixture.log).await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, written).await.unwrap();
+}

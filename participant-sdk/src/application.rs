@@ -1,0 +1,277 @@
+//! For applications: begin a transaction, call services inside it, commit; or submit it whole.
+//!
+//! ```text
+//!  begin ── gid made here, above the floor ──▶ Transaction ── .with(&tx) calls ──▶ branches named
+//!  commit / submit / abort / outcome ──▶ ask: repeat until known ──▶ pipeline: one stream per coordinator
+//! ```
+//!
+//! Invariants: a transaction keeps the gid and the set of branches that it was asked to commit with,
+//! at every repetition (`ask.rs` says why that is enough); an outcome that is not known is an
+//! error of its own, never guessed (law 5); commit names the set that calls brought back, and a set
+//! that cannot be named whole is never committed (law 9).
+//!
+//! This module does not know what branches do, nor how a coordinator decides.
+
+mod ask;
+mod details;
+pub(crate) mod endpoint;
+mod gid;
+mod outcome;
+mod pipeline;
+mod submit;
+mod transaction;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pactum_core::id::{Branch, Cluster, Gid, Incarnation, TransactionId};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use self::ask::{Ask, Asked, query};
+pub use self::endpoint::Tls;
+use self::gid::GidMaker;
+pub use self::outcome::{Outcome, Standing};
+use self::pipeline::{Pipeline, State};
+pub use self::submit::Submit;
+pub use self::transaction::{Abort, Begin, BoxFuture, Commit, Transaction};
+use crate::error::{ConnectError, InvalidInput, OutcomeError, Unreachable};
+
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Connections to the coordinators of one cluster. Cheap to clone; the connections are closed
+/// when the last clone, and the last transaction, is gone.
+#[derive(Clone)]
+pub struct Pactum {
+    shared: Arc<Shared>,
+}
+
+impl Pactum {
+    /// Connects to one coordinator with default settings: [`Pactum::builder`] knows more.
+    ///
+    /// # Errors
+    /// See [`Builder::connect`].
+    pub async fn connect(address: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder([address]).connect().await
+    }
+
+    /// Settings for connections to these coordinators of one cluster, `http://host:port` each. With
+    /// several of them a transaction belongs to the one that it was begun with, and another
+    /// one can tell its outcome.
+    pub fn builder<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Builder {
+        Builder {
+            addresses: addresses.into_iter().map(Into::into).collect(),
+            tls: None,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            grace: GRACE_DEFAULT,
+        }
+    }
+
+    /// Begins a transaction when awaited. Makes no call: the gid is made here, above the floor that
+    /// the coordinator named on the open stream. Nothing is durable.
+    ///
+    /// # Errors
+    /// See [`BeginError`](crate::BeginError). Nothing happened.
+    pub fn begin(&self) -> Begin {
+        Begin::new(Arc::clone(&self.shared))
+    }
+
+    /// Runs a whole transaction in one request when awaited: add branches with
+    /// [`Submit::operation`].
+    pub fn submit(&self) -> Submit {
+        Submit::new(Arc::clone(&self.shared))
+    }
+
+    /// Asks what became of a transaction. With the branches that commit named the answer is
+    /// definite: an undecided transaction whose owner has ended is closed with abort. Without them the
+    /// question only looks. Asks until the grace has passed.
+    ///
+    /// # Errors
+    /// No answer came. Asking may be repeated.
+    pub async fn outcome(
+        &self,
+        id: TransactionId,
+        branches: impl IntoIterator<Item = Branch>,
+    ) -> Result<Standing, OutcomeError> {
+        let branches: Vec<Branch> = branches.into_iter().collect();
+        let until = Instant::now() + self.shared.grace;
+        let ask = Ask {
+            shared: &self.shared,
+            id,
+            deadline: until,
+            give_up: until,
+            undecided_is_answer: true,
+            owner_first: false,
+        };
+        match ask.run(|_| query(id, &branches)).await {
+            Asked::Known(outcome) => Ok(outcome.into()),
+            Asked::Refused { refusal, .. } => Err(OutcomeError::Refused { id, refusal }),
+            Asked::GaveUp { problem, .. } | Asked::OwnerGone { problem } => {
+                Err(OutcomeError::NotReached { id, problem })
+            }
+            Asked::Malformed { problem } => Err(OutcomeError::Malformed { id, problem }),
+        }
+    }
+
+    /// The cluster, once a coordinator has named it and while one is connected.
+    pub fn cluster(&self) -> Option<Cluster> {
+        self.shared.pipelines.iter().find_map(|pipeline| match pipeline.state() {
+            State::Up(welcome) => Some(welcome.cluster),
+            State::Down { .. } => None,
+        })
+    }
+}
+
+impl fmt::Debug for Pactum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let addresses = self.shared.pipelines.iter().map(Pipeline::address);
+        f.debug_struct("Pactum").field("addresses", &addresses.collect::<Vec<_>>()).finish()
+    }
+}
+
+/// Settings of a [`Pactum`]. Made by [`Pactum::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is connected unless connect is called"]
+pub struct Builder {
+    addresses: Vec<String>,
+    tls: Option<Tls>,
+    connect_timeout: Duration,
+    grace: Duration,
+}
+
+impl Builder {
+    /// Speaks TLS. Addresses must then begin with `https://`.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// How long connecting, and a begin without any usable coordinator, wait. Default: 5 s. More
+    /// rides out a coordinator's restart; less tells callers sooner.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long after a transaction's deadline its outcome is still asked for, and how long
+    /// [`Pactum::outcome`] asks. Default: 10 s. More turns more unknown outcomes into known ones;
+    /// less tells callers sooner that they are unknown.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Connects, and waits until a coordinator can be used. The others are connected to in the
+    /// background, and again whenever a connection is lost.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, or no coordinator answered within the connect timeout. Then
+    /// nothing is left running.
+    pub async fn connect(self) -> Result<Pactum, ConnectError> {
+        let until = Instant::now() + self.connect_timeout;
+        let pactum = self.connect_lazy()?;
+        let shared = &pactum.shared;
+        let up = || shared.pipelines.iter().find(|pipeline| pipeline.incarnation().is_some());
+        match shared.find(until, up).await {
+            Some(_) => Ok(pactum),
+            None => Err(shared.unreachable().into()),
+        }
+    }
+
+    /// Connects in the background and returns at once. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// A setting that cannot be used.
+    pub fn connect_lazy(self) -> Result<Pactum, ConnectError> {
+        if self.addresses.is_empty() || self.addresses.len() > endpoint::ADDRESSES_MAX {
+            let rule = "1 to 16 coordinators are needed";
+            return Err(InvalidInput { field: "addresses", rule }.into());
+        }
+        let mut endpoints = Vec::with_capacity(self.addresses.len());
+        for address in self.addresses {
+            let endpoint = endpoint::endpoint(&address, self.tls.as_ref(), self.connect_timeout)?;
+            endpoints.push((address, endpoint));
+        }
+        let (changes, _) = watch::channel(0);
+        let pipelines = endpoints.into_iter().map(|(address, endpoint)| {
+            Pipeline::start(address, endpoint, self.connect_timeout, changes.clone())
+        });
+        let shared = Shared {
+            pipelines: pipelines.collect(),
+            changes,
+            gids: GidMaker::default(),
+            turn: AtomicUsize::new(0),
+            connect_timeout: self.connect_timeout,
+            grace: self.grace,
+        };
+        Ok(Pactum { shared: Arc::new(shared) })
+    }
+}
+
+/// What all handles of one [`Pactum`] share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pipelines: Vec<Pipeline>,
+    /// Counted up whenever the state of a pipeline changes.
+    changes: watch::Sender<u64>,
+    gids: GidMaker,
+    /// Whose turn it is to own the next transaction.
+    turn: AtomicUsize,
+    connect_timeout: Duration,
+    grace: Duration,
+}
+
+impl Shared {
+    /// Waits until something is found in the states of the pipelines, at most until then.
+    async fn find<T>(&self, until: Instant, find: impl Fn() -> Option<T>) -> Option<T> {
+        let mut changes = self.changes.subscribe();
+        loop {
+            // Marked as seen first: a change after this wakes us again.
+            changes.borrow_and_update();
+            if let Some(found) = find() {
+                return Some(found);
+            }
+            timeout_at(until, changes.changed()).await.ok()?.ok()?;
+        }
+    }
+
+    /// The pipeline to ask about a transaction: its owner's, and after each silence the next one.
+    fn choose(&self, id: &TransactionId, silent: usize) -> Option<&Pipeline> {
+        let owns = |pipeline: &&Pipeline| pipeline.incarnation() == Some(Some(id.incarnation));
+        let others = |pipeline: &&Pipeline| {
+            pipeline.incarnation().is_some_and(|incarnation| incarnation != Some(id.incarnation))
+        };
+        let owner = self.pipelines.iter().filter(owns);
+        let up: Vec<&Pipeline> = owner.chain(self.pipelines.iter().filter(others)).collect();
+        up.get(silent % up.len().max(1)).copied()
+    }
+
+    /// An incarnation that takes new transactions, and the floor that their gids must lie above.
+    async fn live_incarnation(&self) -> Result<(Incarnation, Gid), Unreachable> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let live = || {
+            let from = turn % self.pipelines.len();
+            let (before, after) = self.pipelines.split_at(from);
+            after.iter().chain(before).find_map(|pipeline| match pipeline.state() {
+                State::Up(welcome) => Some((welcome.incarnation?, welcome.floor)),
+                State::Down { .. } => None,
+            })
+        };
+        let until = Instant::now() + self.connect_timeout;
+        self.find(until, live).await.ok_or_else(|| self.unreachable())
+    }
+
+    fn unreachable(&self) -> Unreachable {
+        let problems = self.pipelines.iter().map(|pipeline| match pipeline.state() {
+            State::Down { problem } => format!("{}: {problem}", pipeline.address()),
+            State::Up(welcome) if welcome.incarnation.is_none() => {
+                format!("{}: it takes no new transactions now", pipeline.address())
+            }
+            State::Up(_) => format!("{}: connected", pipeline.address()),
+        });
+        Unreachable { problems: problems.collect() }
+    }
+}

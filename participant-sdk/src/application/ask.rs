@@ -1,0 +1,213 @@
+//! Asking until it is known: the one loop that every call of an application goes through.
+//!
+//! # Why repeating never runs a transaction twice
+//!
+//! A gid starts once (law 10), so a Commit, Submit or Abort that is repeated *with the same gid and
+//! body* is either the first to arrive or gets the answer of the first; at a coordinator that does
+//! not own the transaction it is a look-up (law 4). Repeating is therefore always safe, and the only
+//! danger lies in a *new* gid for the same work. The loop keeps one bit for that: `may_have_arrived`.
+//! A delivery is spent by its answer, for a stream delivers a call once: refused with the promise that
+//! nothing happened, it leaves the bit as it was. Only a delivery without an answer, or an answer that
+//! is itself uncertain, sets the bit, and nothing clears it: a later refusal says what that
+//! *later* delivery did. Only while the bit is clear may a caller draw a new gid, or say that nothing happened.
+//!
+//! This file does not know which answers are good news.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::BackoffBuilder as _;
+use pactum_core::coordinator::TransactionOutcome;
+use pactum_core::id::{Branch, TransactionId};
+use pactum_proto::error::{ErrorCode, ErrorFacts};
+use pactum_proto::v1;
+use pactum_proto::v1::pipeline_call::Call;
+use tokio::time::{Instant, sleep_until};
+
+use super::Shared;
+use super::pipeline::Answer;
+use crate::error::Refusal;
+
+/// An answer that has not come after this is asked for again, of another coordinator if there is
+/// one. Well above the 5 s after which a coordinator answers a decided transaction that is unfinished.
+const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// Repetitions wait at least and at most this long; jitter keeps a herd apart.
+const REPEAT_DELAY_MIN: Duration = Duration::from_millis(20);
+const REPEAT_DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// One question, repeated until it is answered.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) id: TransactionId,
+    /// Nothing new is begun after this: while nothing may have arrived, the loop ends here.
+    pub(super) deadline: Instant,
+    /// What may have arrived is asked for until then.
+    pub(super) give_up: Instant,
+    /// Whether an undecided transaction is an answer, or a reason to ask again.
+    pub(super) undecided_is_answer: bool,
+    /// Whether the first delivery may go to a coordinator that does not own the transaction. Not for
+    /// a Submit: at another one it would be a look-up of something that never started.
+    pub(super) owner_first: bool,
+}
+
+/// What the asking came to.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// An outcome came.
+    Known(TransactionOutcome),
+    /// The call was refused for good.
+    Refused {
+        refusal: Refusal,
+        /// An earlier delivery may have been carried out all the same.
+        may_have_arrived: bool,
+    },
+    /// Time is up.
+    GaveUp { problem: String, may_have_arrived: bool },
+    /// The owner cannot be reached, nothing was delivered, and another coordinator is there.
+    OwnerGone { problem: String },
+    /// An answer that is not understood.
+    Malformed { problem: String },
+}
+
+impl Ask<'_> {
+    /// Asks until it is known, refused, or too late. `make` gets the time left until the deadline.
+    pub(super) async fn run(&self, make: impl Fn(Duration) -> Call) -> Asked {
+        let mut may_have_arrived = false;
+        let mut silent = 0;
+        let mut problem: Arc<str> = "no coordinator is connected".into();
+        let mut delays = repeat_delays();
+        loop {
+            let limit = if may_have_arrived { self.give_up } else { self.deadline };
+            let gave_up = |problem: &str| Asked::GaveUp { problem: problem.to_owned(), may_have_arrived };
+            if Instant::now() >= limit {
+                return gave_up(&problem);
+            }
+            let Some(pipeline) = self.shared.find(limit, || self.shared.choose(&self.id, silent)).await
+            else {
+                return gave_up(&self.shared.unreachable().to_string());
+            };
+            let owner = pipeline.incarnation() == Some(Some(self.id.incarnation));
+            if self.owner_first && !may_have_arrived && !owner {
+                return Asked::OwnerGone { problem: problem.to_string() };
+            }
+            let answer_by = self.give_up.min(Instant::now() + ANSWER_WAIT_MAX);
+            let time_left = self.deadline.saturating_duration_since(Instant::now());
+            let mut wait = delays.next().unwrap_or(REPEAT_DELAY_MAX);
+            match pipeline.call(make(time_left), answer_by).await {
+                Answer::Outcome(outcome) => match TransactionOutcome::try_from(outcome) {
+                    Ok(TransactionOutcome::Pending | TransactionOutcome::Unknown)
+                        if !self.undecided_is_answer =>
+                    {
+                        may_have_arrived = true;
+                        problem = "the transaction is not decided yet".into();
+                        // Whoever said so is not asked less than the owner.
+                        silent = 0;
+                    }
+                    Ok(outcome) => return Asked::Known(outcome),
+                    Err(error) => return Asked::Malformed { problem: error.to_string() },
+                },
+                Answer::Error(error) => match read_error(&error) {
+                    ErrorKind::NothingHappened { refusal } => {
+                        wait = wait.max(refusal.retry_after.unwrap_or_default());
+                        problem = refusal.to_string().into();
+                    }
+                    ErrorKind::Refused { refusal } => return Asked::Refused { refusal, may_have_arrived },
+                    ErrorKind::Standing(outcome) => return Asked::Known(outcome),
+                    ErrorKind::Uncertain { refusal } => {
+                        may_have_arrived = true;
+                        problem = refusal.to_string().into();
+                    }
+                },
+                Answer::NotSent { problem: why } => {
+                    problem = why;
+                    silent += 1;
+                }
+                Answer::Lost { problem: why } => {
+                    may_have_arrived = true;
+                    problem = why;
+                    silent += 1;
+                }
+            }
+            let limit = if may_have_arrived { self.give_up } else { self.deadline };
+            sleep_until(limit.min(Instant::now() + wait)).await;
+        }
+    }
+}
+
+/// What an error of the coordinator says of the delivery that it answers.
+enum ErrorKind {
+    /// Not carried out; repeat it.
+    NothingHappened { refusal: Refusal },
+    /// Not carried out, and repeating it changes nothing.
+    Refused { refusal: Refusal },
+    /// An error that is in truth an answer.
+    Standing(TransactionOutcome),
+    /// May have been carried out.
+    Uncertain { refusal: Refusal },
+}
+
+fn read_error(error: &v1::CallError) -> ErrorKind {
+    let facts = ErrorFacts::from_call_error(error);
+    let known = facts.known();
+    let ErrorFacts { grpc, message, reason, code, retry_after } = facts;
+    let refusal = Refusal { code, reason, message, retry_after };
+    match (grpc, known) {
+        (tonic::Code::NotFound, Some(ErrorCode::Forgotten)) => {
+            ErrorKind::Standing(TransactionOutcome::Forgotten)
+        }
+        (tonic::Code::NotFound, Some(ErrorCode::NoRecord)) => {
+            ErrorKind::Standing(TransactionOutcome::NoRecord)
+        }
+        // The promise that nothing happened is the RetryInfo; without it these may come from anywhere
+        // on the way.
+        (tonic::Code::Unavailable | tonic::Code::ResourceExhausted, _) if retry_after.is_some() => {
+            ErrorKind::NothingHappened { refusal }
+        }
+        (
+            tonic::Code::InvalidArgument
+            | tonic::Code::NotFound
+            | tonic::Code::AlreadyExists
+            | tonic::Code::PermissionDenied
+            | tonic::Code::FailedPrecondition
+            | tonic::Code::OutOfRange
+            | tonic::Code::Unimplemented
+            | tonic::Code::Unauthenticated,
+            _,
+        ) => ErrorKind::Refused { refusal },
+        (
+            tonic::Code::Ok
+            | tonic::Code::Cancelled
+            | tonic::Code::Unknown
+            | tonic::Code::DeadlineExceeded
+            | tonic::Code::ResourceExhausted
+            | tonic::Code::Aborted
+            | tonic::Code::Internal
+            | tonic::Code::Unavailable
+            | tonic::Code::DataLoss,
+            _,
+        ) => ErrorKind::Uncertain { refusal },
+    }
+}
+
+/// The question what became of a transaction: a definite one if branches are named.
+pub(super) fn query(id: TransactionId, branches: &[Branch]) -> Call {
+    Call::GetTransaction(v1::GetTransactionRequest {
+        id: Some(id.into()),
+        branches: wire_branches(branches),
+    })
+}
+
+pub(super) fn wire_branches(branches: &[Branch]) -> Vec<v1::Branch> {
+    branches.iter().cloned().map(Into::into).collect()
+}
+
+fn repeat_delays() -> backon::ExponentialBackoff {
+    backon::ExponentialBuilder::default()
+        .with_min_delay(REPEAT_DELAY_MIN)
+        .with_max_delay(REPEAT_DELAY_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,243 @@
+//! Between the messages of an Attach stream and what the participant's core knows.
+//!
+//! Everything that a coordinator sends is checked here, once. A message that breaks the protocol
+//! ends the stream: what could not be read cannot be answered either.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pactum_core::coordinator::{InquiryAnswer, Operation, RegisterAnswer};
+use pactum_core::id::{Branch, BranchId, Cluster, Incarnation, InstanceId, ResourceName, TransactionId};
+use pactum_core::outcome::BranchOutcome;
+use pactum_core::participant::{BranchKey, Event, SessionId};
+use pactum_core::time::Timestamp;
+use pactum_core::vote::{Evidence, Vote};
+use pactum_proto::v1;
+use pactum_proto::v1::coordinator_message::Message as FromCoordinator;
+use pactum_proto::v1::participant_message::Message as ToCoordinator;
+
+use crate::error::Refusal;
+use crate::resource::Registration;
+
+/// Longest text of a failure that is sent, in bytes.
+const FAILURE_BYTES_MAX: usize = 512;
+
+/// Taken where a Prepare does not say how long its transaction has.
+const TIME_LEFT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// No transaction lasts longer.
+const TIME_LEFT_MAX: Duration = Duration::from_secs(3600);
+
+/// The core's time: a length since the participant's start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> Timestamp {
+        self.at(Instant::now())
+    }
+
+    pub(crate) fn at(self, instant: Instant) -> Timestamp {
+        Timestamp::from_origin(instant.saturating_duration_since(self.origin))
+    }
+
+    pub(crate) fn instant(self, timestamp: Timestamp) -> Instant {
+        self.origin.checked_add(timestamp.since_origin()).unwrap_or_else(|| Instant::now() + TIME_LEFT_MAX)
+    }
+}
+
+/// What a coordinator said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Welcome {
+    pub(crate) cluster: Cluster,
+    /// `None` while it takes no new transactions.
+    pub(crate) incarnation: Option<Incarnation>,
+}
+
+/// One message of a coordinator.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Welcome(Welcome),
+    EnlistAnswer { call_id: u64, refusal: Option<Refusal> },
+    Fact(Event),
+}
+
+/// A message that breaks the protocol.
+#[derive(Debug, thiserror::Error)]
+#[error("a message of the coordinator breaks the protocol: {0}")]
+pub(crate) struct Malformed(String);
+
+fn malformed(problem: impl ToString) -> Malformed {
+    Malformed(problem.to_string())
+}
+
+/// Reads one message that came on this session.
+pub(crate) fn read(message: v1::CoordinatorMessage, from: SessionId, clock: Clock) -> Result<Incoming, Malformed> {
+    Ok(match message.message.ok_or_else(|| malformed("an empty message"))? {
+        FromCoordinator::Welcome(welcome) => Incoming::Welcome(read_welcome(&welcome)?),
+        FromCoordinator::EnlistAnswer(answer) => Incoming::EnlistAnswer {
+            call_id: answer.call_id,
+            refusal: answer.error.map(refusal),
+        },
+        FromCoordinator::Prepare(prepare) => {
+            let left = prepare.time_left.and_then(|left| Duration::try_from(left).ok());
+            let left = left.unwrap_or(TIME_LEFT_DEFAULT).min(TIME_LEFT_MAX);
+            Incoming::Fact(Event::PrepareReceived {
+                from,
+                id: read_id(prepare.id)?,
+                branch: read_branch(prepare.branch)?,
+                operation: prepare.operation.map(|operation| Operation {
+                    name: operation.name.into(),
+                    payload: operation.payload.into(),
+                }),
+                one_phase: prepare.one_phase,
+                deadline: clock.now() + left,
+            })
+        }
+        FromCoordinator::Commit(commit) => Incoming::Fact(Event::CommitReceived {
+            from,
+            id: read_id(commit.id)?,
+            branch: read_branch(commit.branch)?,
+            evidence: read_evidence(commit.evidence)?,
+        }),
+        FromCoordinator::Abort(abort) => Incoming::Fact(Event::AbortReceived {
+            from,
+            id: read_id(abort.id)?,
+            branch: read_branch(abort.branch)?,
+        }),
+        FromCoordinator::Settle(settle) => Incoming::Fact(Event::SettleReceived {
+            from,
+            id: read_id(settle.id)?,
+            branch: read_branch(settle.branch)?,
+        }),
+        FromCoordinator::InquiryAnswer(answer) => {
+            use v1::inquiry_answer::Answer;
+            let id = read_id(answer.id)?;
+            let key = BranchKey { id, branch: BranchId::new(answer.branch) };
+            let answer = match answer.answer {
+                Some(Answer::Commit(evidence)) => InquiryAnswer::Commit(read_evidence(Some(evidence))?),
+                Some(Answer::Abort(true)) => InquiryAnswer::Abort,
+                Some(Answer::Wait(true)) => InquiryAnswer::Wait { owner: id.incarnation },
+                Some(Answer::Quarantine(true)) => InquiryAnswer::Quarantine,
+                Some(Answer::Abort(false) | Answer::Wait(false) | Answer::Quarantine(false)) | None => {
+                    return Err(malformed("an inquiry was answered with nothing"));
+                }
+            };
+            Incoming::Fact(Event::InquiryAnswered { key, answer })
+        }
+    })
+}
+
+fn read_welcome(welcome: &v1::Welcome) -> Result<Welcome, Malformed> {
+    let incarnation = match welcome.incarnation.as_slice() {
+        [] => None,
+        bytes => Some(Incarnation::from_slice(bytes).map_err(malformed)?),
+    };
+    Ok(Welcome { cluster: Cluster::new(&welcome.cluster).map_err(malformed)?, incarnation })
+}
+
+fn read_id(id: Option<v1::TransactionId>) -> Result<TransactionId, Malformed> {
+    id.ok_or_else(|| malformed("a transaction's name is missing"))?.try_into().map_err(malformed)
+}
+
+fn read_branch(branch: Option<v1::Branch>) -> Result<Branch, Malformed> {
+    branch.ok_or_else(|| malformed("a branch's name is missing"))?.try_into().map_err(malformed)
+}
+
+fn read_evidence(evidence: Option<v1::Evidence>) -> Result<Evidence, Malformed> {
+    evidence.ok_or_else(|| malformed("the evidence is missing"))?.try_into().map_err(malformed)
+}
+
+fn refusal(error: v1::CallError) -> Refusal {
+    Refusal {
+        code: error.pactum_code,
+        reason: error.reason,
+        message: error.message,
+        retry_after: error.retry_after.and_then(|after| Duration::try_from(after).ok()),
+    }
+}
+
+fn message(message: ToCoordinator) -> v1::ParticipantMessage {
+    v1::ParticipantMessage { message: Some(message) }
+}
+
+pub(crate) fn hello<'a>(
+    instance: InstanceId,
+    resources: impl IntoIterator<Item = (&'a ResourceName, &'a Registration)>,
+) -> v1::ParticipantMessage {
+    let resources = resources.into_iter().map(|(name, registration)| v1::Registration {
+        resource: name.to_string(),
+        identity: registration.identity.clone(),
+        marker: registration.marker,
+    });
+    message(ToCoordinator::Hello(v1::Hello {
+        instance: instance.as_uuid().as_bytes().to_vec(),
+        resources: resources.collect(),
+        version: concat!("pactum-rust/", env!("CARGO_PKG_VERSION")).into(),
+    }))
+}
+
+pub(crate) fn enlist(
+    call_id: u64,
+    id: TransactionId,
+    branch: &Branch,
+    time_left: Duration,
+) -> v1::ParticipantMessage {
+    message(ToCoordinator::Enlist(v1::Enlist {
+        call_id,
+        id: Some(id.into()),
+        branch: Some(branch.clone().into()),
+        // Bounded by the context's own limit, which a protobuf duration holds.
+        time_left: time_left.min(TIME_LEFT_MAX).try_into().ok(),
+    }))
+}
+
+pub(crate) fn vote(id: TransactionId, branch: Branch, vote: Vote) -> v1::ParticipantMessage {
+    message(ToCoordinator::Vote(v1::Vote {
+        id: Some(id.into()),
+        branch: Some(branch.into()),
+        vote: Some(vote.into()),
+    }))
+}
+
+pub(crate) fn finished(key: BranchKey, outcome: &BranchOutcome) -> v1::ParticipantMessage {
+    message(ToCoordinator::Finished(v1::Finished {
+        id: Some(key.id.into()),
+        branch: key.branch.number(),
+        outcome: v1::BranchOutcome::from(outcome.clone()).into(),
+    }))
+}
+
+pub(crate) fn failed(key: BranchKey, error: &Arc<str>) -> v1::ParticipantMessage {
+    let mut end = error.len().min(FAILURE_BYTES_MAX);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    message(ToCoordinator::Failed(v1::Failed {
+        id: Some(key.id.into()),
+        branch: key.branch.number(),
+        message: error[..end].into(),
+    }))
+}
+
+pub(crate) fn register_answer(key: BranchKey, answer: RegisterAnswer) -> v1::ParticipantMessage {
+    message(ToCoordinator::RegisterAnswer(v1::RegisterAnswer {
+        id: Some(key.id.into()),
+        branch: key.branch.number(),
+        register: Some(answer.into()),
+    }))
+}
+
+pub(crate) fn inquiry(id: TransactionId, branch: Branch, evidence: Evidence) -> v1::ParticipantMessage {
+    message(ToCoordinator::Inquiry(v1::Inquiry {
+        id: Some(id.into()),
+        branch: Some(branch.into()),
+        evidence: Some(evidence.into()),
+    }))
+}

@@ -1,0 +1,77 @@
+//! The participant's shell over a real stream, against a coordinator that says what each test
+//! needs, with a resource in memory. Rows of the failure matrix are cited by id.
+
+#![allow(clippy::unwrap_used, reason = "a broken fixture shall stop its test, with the place")]
+
+mod attach;
+mod branches;
+mod coordinator;
+mod enlist;
+mod memory;
+mod stop;
+
+use std::time::Duration;
+
+use pactum::participant::Participant;
+use pactum::{BranchId, Context, Gid, Incarnation, TransactionId};
+use pactum_proto::v1;
+use uuid::Uuid;
+
+use crate::coordinator::{Coordinator, Stream};
+use crate::memory::Memory;
+
+/// The incarnation of the only coordinator, where there is one.
+pub const OWNER: u128 = 7;
+
+pub fn id(incarnation: u128) -> TransactionId {
+    TransactionId {
+        incarnation: Incarnation::from_uuid(Uuid::from_u128(incarnation)),
+        gid: Gid::from_uuid(Uuid::now_v7()),
+    }
+}
+
+pub fn context(incarnation: u128) -> Context {
+    Context::new(id(incarnation), Duration::from_secs(30))
+}
+
+pub async fn participant(coordinator: &Coordinator, resource: &Memory) -> Participant {
+    Participant::builder([coordinator.address.clone()])
+        .resource(resource.clone())
+        .scan_interval(Duration::from_millis(50))
+        .start()
+        .await
+        .unwrap()
+}
+
+/// One coordinator, one participant attached to it, one resource.
+pub struct World {
+    pub coordinator: Coordinator,
+    pub stream: Stream,
+    pub participant: Participant,
+    pub bank: Memory,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::with(Memory::new("bank-a")).await
+    }
+
+    pub async fn with(bank: Memory) -> Self {
+        let mut coordinator = Coordinator::start().await;
+        let participant = participant(&coordinator, &bank).await;
+        let stream = coordinator.welcome(OWNER).await;
+        Self { coordinator, stream, participant, bank }
+    }
+
+    /// Does local work and enlists it.
+    pub async fn enlisted(&mut self) -> (v1::TransactionId, v1::Branch) {
+        let context = context(OWNER);
+        let branch = BranchId::new(rand::random());
+        self.bank.open(branch);
+        let enlister = self.bank.enlister();
+        let (enlisted, seen) =
+            tokio::join!(enlister.enlist(&context, self.bank.resource_name(), branch), self.stream.accept_enlist());
+        assert_eq!(context.enlisted(), [enlisted.unwrap()]);
+        (seen.id.unwrap(), seen.branch.unwrap())
+    }
+}

@@ -1,0 +1,254 @@
+//! A resource in memory that outlives its participant, and does what the test tells it to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pactum::participant::Enlister;
+use pactum::resource::{
+    BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource,
+};
+use pactum::{AbortKind, AbortReason, BranchId, Cluster, ResourceName};
+use pactum_core::coordinator::{Operation, RegisterAnswer};
+use pactum_core::id::PreparedName;
+use pactum_core::outcome::{BranchOutcome, HeuristicOutcome};
+use pactum_core::vote::Evidence;
+use tokio::sync::watch;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    Open,
+    Prepared(String),
+    Committed(String),
+    Aborted,
+}
+
+/// What the hooks are to do.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    pub check_fails: bool,
+    pub prepare_panics: bool,
+    pub prepare_refuses: bool,
+    /// Commits that fail before one succeeds.
+    pub commit_failures: usize,
+    pub commit_panics: usize,
+    pub marker: bool,
+}
+
+#[derive(Default)]
+struct Store {
+    held: BTreeMap<BranchId, Held>,
+    names: BTreeMap<BranchId, PreparedName>,
+    markers: BTreeMap<BranchId, bool>,
+    executions: u32,
+    calls: Vec<String>,
+    script: Script,
+    enlister: Option<Enlister>,
+}
+
+/// Clones are the same resource.
+#[derive(Clone)]
+pub struct Memory {
+    name: ResourceName,
+    store: Arc<Mutex<Store>>,
+    changes: watch::Sender<u64>,
+    /// Prepare hooks wait until it is open.
+    gate: watch::Sender<bool>,
+}
+
+impl Memory {
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: ResourceName::new(name).unwrap(),
+            store: Arc::default(),
+            changes: watch::Sender::new(0),
+            gate: watch::Sender::new(true),
+        }
+    }
+
+    pub fn script(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.lock().script);
+    }
+
+    pub fn gate(&self, open: bool) {
+        self.gate.send_replace(open);
+    }
+
+    pub fn resource_name(&self) -> &ResourceName {
+        &self.name
+    }
+
+    pub fn enlister(&self) -> Enlister {
+        self.lock().enlister.clone().unwrap()
+    }
+
+    /// Begins local work.
+    pub fn open(&self, branch: BranchId) {
+        self.lock().held.insert(branch, Held::Open);
+    }
+
+    /// As if an earlier process had prepared it.
+    pub fn put_prepared(&self, name: PreparedName, execution: &str) {
+        let mut store = self.lock();
+        store.held.insert(name.branch, Held::Prepared(execution.into()));
+        store.names.insert(name.branch, name);
+    }
+
+    pub fn held(&self, branch: BranchId) -> Option<Held> {
+        self.lock().held.get(&branch).cloned()
+    }
+
+    /// The hooks that were called so far.
+    pub fn calls(&self) -> Vec<String> {
+        self.lock().calls.clone()
+    }
+
+    /// Waits until the hooks called satisfy this.
+    pub async fn until(&self, test: impl Fn(&[String]) -> bool) {
+        let mut changes = self.changes.subscribe();
+        let waiting = async {
+            loop {
+                changes.borrow_and_update();
+                if test(&self.calls()) {
+                    return;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+        assert!(waited.is_ok(), "the hooks called are only {:?}", self.calls());
+    }
+
+    fn called(&self, hook: &str) {
+        self.lock().calls.push(hook.into());
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Resource for Memory {
+    fn name(&self) -> &ResourceName {
+        &self.name
+    }
+
+    async fn check(&self) -> Result<Registration, HookError> {
+        let script = self.lock().script.clone();
+        if script.check_fails {
+            return Err(HookError::new("the store is locked: unlock it"));
+        }
+        Ok(Registration { identity: format!("memory of {}", self.name), marker: script.marker })
+    }
+
+    fn bind(&self, enlister: Enlister) {
+        self.lock().enlister = Some(enlister);
+    }
+
+    async fn prepare(
+        &self,
+        branch: &BranchContext,
+        operation: Option<&Operation>,
+    ) -> Result<Prepared, AbortReason> {
+        self.called("prepare");
+        self.gate.subscribe().wait_for(|open| *open).await.unwrap();
+        let id = branch.name.branch;
+        let mut store = self.lock();
+        let script = store.script.clone();
+        if script.prepare_refuses {
+            store.held.insert(id, Held::Aborted);
+            return Err(AbortReason::new(AbortKind::VotedNo, "not enough money"));
+        }
+        assert!(!script.prepare_panics, "the user's hook has a defect");
+        if operation.is_none() && store.held.get(&id) != Some(&Held::Open) {
+            return Err(AbortReason::new(AbortKind::LocalFailure, "nothing is open"));
+        }
+        store.executions += 1;
+        let execution = format!("x{}", store.executions);
+        store.held.insert(id, Held::Prepared(execution.clone()));
+        store.names.insert(id, branch.name.clone());
+        Ok(Prepared::Yes(Evidence::new(execution, "")))
+    }
+
+    async fn commit(
+        &self,
+        branch: &BranchContext,
+        decided: &Evidence,
+        _prepared: Option<&Evidence>,
+    ) -> Result<BranchOutcome, HookError> {
+        self.called("commit");
+        let mut store = self.lock();
+        if store.script.commit_failures > 0 {
+            store.script.commit_failures -= 1;
+            return Err(HookError::new("the store is busy"));
+        }
+        if store.script.commit_panics > 0 {
+            store.script.commit_panics -= 1;
+            drop(store);
+            panic!("the user's hook has a defect");
+        }
+        let decided = decided.execution.to_string();
+        match store.held.get(&branch.name.branch) {
+            Some(Held::Prepared(execution) | Held::Committed(execution)) if *execution == decided => {
+                store.held.insert(branch.name.branch, Held::Committed(decided));
+                Ok(BranchOutcome::Committed)
+            }
+            Some(Held::Open | Held::Prepared(_) | Held::Committed(_)) | None => {
+                Ok(BranchOutcome::Heuristic(HeuristicOutcome::Hazard))
+            }
+            Some(Held::Aborted) => Ok(BranchOutcome::Heuristic(HeuristicOutcome::Aborted)),
+        }
+    }
+
+    async fn abort(
+        &self,
+        branch: &BranchContext,
+        _prepared: Option<&Evidence>,
+    ) -> Result<BranchOutcome, HookError> {
+        self.lock().held.insert(branch.name.branch, Held::Aborted);
+        self.called("abort");
+        Ok(BranchOutcome::Aborted)
+    }
+
+    async fn recover(&self, cluster: &Cluster) -> Result<Vec<PreparedBranch>, HookError> {
+        let store = self.lock();
+        let prepared = store.held.iter().filter_map(|(id, held)| match held {
+            Held::Prepared(execution) => Some(PreparedBranch {
+                name: store.names.get(id)?.clone(),
+                evidence: Evidence::new(execution.clone(), ""),
+            }),
+            Held::Open | Held::Committed(_) | Held::Aborted => None,
+        });
+        Ok(prepared.filter(|found| found.name.cluster == *cluster).collect())
+    }
+
+    async fn commit_one_phase(
+        &self,
+        branch: &BranchContext,
+        _operation: Option<&Operation>,
+    ) -> RegisterAnswer {
+        self.called("one-phase");
+        let id = branch.name.branch;
+        let mut store = self.lock();
+        if *store.markers.entry(id).or_insert(true) {
+            store.held.insert(id, Held::Committed(String::new()));
+            RegisterAnswer::Committed
+        } else {
+            RegisterAnswer::Aborted(AbortReason::new(AbortKind::OwnerEnded, "closed"))
+        }
+    }
+
+    async fn settle(&self, branch: &BranchContext) -> RegisterAnswer {
+        self.called("settle");
+        let id = branch.name.branch;
+        let mut store = self.lock();
+        if store.held.get(&id) == Some(&Held::Open) {
+            store.held.insert(id, Held::Aborted);
+        }
+        if *store.markers.entry(id).or_insert(false) {
+            RegisterAnswer::Committed
+        } else {
+            RegisterAnswer::Aborted(AbortReason::new(AbortKind::OwnerEnded, "closed"))
+        }
+    }
+}
