@@ -102,11 +102,8 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Any; all or nothing of it happened.
-    async fn record_undecided(
-        &self,
-        add: &[UndecidedRecord],
-        remove: &[Gid],
-    ) -> Result<(), DecisionLogError>;
+    async fn record_undecided(&self, add: &[UndecidedRecord], remove: &[Gid])
+    -> Result<(), DecisionLogError>;
 
     /// Keeps heuristic outcomes next to their decisions, also under the floor: until somebody forgets
     /// them by hand. Repeatable, the last of a branch stands. Durable on return.

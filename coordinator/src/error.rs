@@ -19,10 +19,7 @@ use crate::lifecycle::RETRY_AFTER;
 pub(crate) enum ServiceError {
     /// A malformed or oversized field. Nothing happened.
     #[error("{field}: {problem}")]
-    Malformed {
-        field: String,
-        problem: String,
-    },
+    Malformed { field: String, problem: String },
     /// There is no incarnation yet. Nothing happened.
     #[error("the coordinator is starting")]
     Starting,
@@ -102,12 +99,13 @@ impl ServiceError {
             Self::NoTransaction { .. } => (ErrorCode::TransactionNotFound, None),
             Self::Ambiguous { .. } => (ErrorCode::AmbiguousGid, None),
             Self::AlreadyCommitted => (ErrorCode::AlreadyCommitted, None),
-            Self::OutcomeUnknown => (ErrorCode::OutcomeUnknown, Some(RETRY_AFTER)),
             Self::Superseded => (ErrorCode::StreamSuperseded, None),
             Self::TooSlow => (ErrorCode::StreamTooSlow, Some(RETRY_AFTER)),
             Self::TooManyParticipants => (ErrorCode::TooManyParticipants, Some(RETRY_AFTER)),
             Self::LogFailed { .. } => (ErrorCode::LogUnavailable, Some(RETRY_AFTER)),
-            Self::Stopped | Self::Broken { .. } => (ErrorCode::OutcomeUnknown, Some(RETRY_AFTER)),
+            Self::OutcomeUnknown | Self::Stopped | Self::Broken { .. } => {
+                (ErrorCode::OutcomeUnknown, Some(RETRY_AFTER))
+            }
             Self::Internal => (ErrorCode::Internal, None),
         }
     }

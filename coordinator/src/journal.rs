@@ -46,7 +46,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn start(log: Arc<dyn DecisionLog>, writer: LogWriter, finisher: Finisher, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        log: Arc<dyn DecisionLog>,
+        writer: LogWriter,
+        finisher: Finisher,
+        tasks: &Tasks,
+    ) -> Self {
         let (heuristics, waiting) = mpsc::channel(HEURISTICS_MAX);
         tasks.spawn(keep_heuristics(Arc::clone(&log), waiting));
         Self { log, writer, finisher, heuristics }
@@ -137,7 +142,13 @@ impl ShardJournal {
         }
     }
 
-    pub(crate) fn undecided(&self, id: TransactionId, branches: Vec<Branch>, details: &Details, age: Duration) {
+    pub(crate) fn undecided(
+        &self,
+        id: TransactionId,
+        branches: Vec<Branch>,
+        details: &Details,
+        age: Duration,
+    ) {
         let details = details.clone();
         self.journal.writer.record_undecided(UndecidedRecord { id, branches, details, age });
     }

@@ -10,8 +10,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use pactum_core::coordinator::Event;
 use pactum_core::id::{BranchId, Gid, Incarnation};
-use pactum_core::outcome::Decision;
+use pactum_core::outcome::{Decision, ProposalResult};
 
 /// A step that has just been done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -86,6 +87,19 @@ pub enum Step {
 }
 
 impl Step {
+    /// The step that an event is the news of, if it is one: the core does not know it yet.
+    pub(crate) fn told_by(event: &Event) -> Option<Self> {
+        if let Event::ProposalAnswered { id, proposed, result: ProposalResult::Won } = event {
+            Some(Self::DecisionDurable { gid: id.gid, decision: *proposed })
+        } else if let Event::VoteReceived { id, branch, .. } = event {
+            Some(Self::VoteReceived { gid: id.gid, branch: branch.id })
+        } else if let Event::BranchFinished { id, branch, .. } = event {
+            Some(Self::BranchFinished { gid: id.gid, branch: *branch })
+        } else {
+            None
+        }
+    }
+
     /// The step's stable name, in kebab case.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -120,7 +134,10 @@ impl Step {
 
 /// Is told each [`Step`]; the default ignores them.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Fn(&Step) + Send + Sync>>);
+pub struct Observer(Option<See>);
+
+/// What is called at each step.
+type See = Arc<dyn Fn(&Step) + Send + Sync>;
 
 impl Observer {
     /// An observer that calls `see` at each step. `see` must not block: it runs on the task that

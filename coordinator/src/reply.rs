@@ -17,11 +17,7 @@ pub(crate) enum ReplyTo {
     /// A unary call's task.
     Unary(oneshot::Sender<Reply>),
     /// A call on a pipeline. The permit is given back when the answer has been read.
-    Pipeline {
-        call_id: u64,
-        permit: OwnedSemaphorePermit,
-        outbox: Outbox<ToApplication>,
-    },
+    Pipeline { call_id: u64, permit: OwnedSemaphorePermit, outbox: Outbox<ToApplication> },
     /// A participant's Enlist.
     Enlist { call_id: u64, outbox: Outbox<ToParticipant> },
     /// A participant's Inquiry.

@@ -188,9 +188,8 @@ impl Coordinator {
     ) -> Result<Self, ServeError> {
         config.check()?;
         let tls = ports::tls(&config)?;
-        let bound = |listener: &TcpListener| {
-            listener.local_addr().map_err(|error| ServeError::Listen(error.into()))
-        };
+        let bound =
+            |listener: &TcpListener| listener.local_addr().map_err(|error| ServeError::Listen(error.into()));
         let (public, admin) = (bound(&listeners.public)?, bound(&listeners.admin)?);
         config.check_address(public)?;
         config.check_address(admin)?;
@@ -227,9 +226,17 @@ impl Coordinator {
         parts.tasks.spawn(report_health(Arc::clone(&parts.lifecycle), health));
 
         let services = parts.services(&config);
-        let ports = Ports::serve(listeners, (public, admin), &config, tls, services, health_service, &fatal)?;
+        let served = Ports::serve(
+            listeners,
+            (public, admin),
+            &config,
+            tls.as_ref(),
+            services,
+            &health_service,
+            &fatal,
+        )?;
         tracing::info!(%public, %admin, log = parts.journal.log.kind(), "coordinator started");
-        Ok(Self { parts, ports, config, failures })
+        Ok(Self { parts, ports: served, config, failures })
     }
 
     /// Where applications and participants are served.
@@ -421,10 +428,8 @@ fn start_shards(
 
 impl Parts {
     fn services(&self, config: &Config) -> Services {
-        let outbox = OutboxLimits {
-            messages_max: config.outbox_messages_max,
-            bytes_max: config.outbox_bytes_max,
-        };
+        let outbox =
+            OutboxLimits { messages_max: config.outbox_messages_max, bytes_max: config.outbox_bytes_max };
         // A pipeline's answers are bounded by its calls in flight; beside them stand Welcomes.
         let answers = OutboxLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
         let sessions = SessionContext {

@@ -211,7 +211,7 @@ impl SessionContext {
                 let request = self.shards.draw_request();
                 let to = ReplyTo::Enlist { call_id, outbox: session.outbox.clone() };
                 let event = Event::EnlistRequested { id, branch, time_left, request };
-                (id.gid, Input::Request(Request { gid: id.gid, starts: true, event, request, to }))
+                (id.gid, Input::Request(Request { gid: id.gid, starts: true, event, name: request, to }))
             }
             FromParticipant::Inquiry { id, branch, evidence } => {
                 if !session.resources.contains_key(&branch.resource) {
@@ -220,7 +220,7 @@ impl SessionContext {
                 let request = self.shards.draw_request();
                 let to = ReplyTo::Inquiry { id, branch: branch.id, outbox: session.outbox.clone() };
                 let event = Event::InquiryReceived { id, branch, evidence, request };
-                (id.gid, Input::Request(Request { gid: id.gid, starts: false, event, request, to }))
+                (id.gid, Input::Request(Request { gid: id.gid, starts: false, event, name: request, to }))
             }
         })
     }
@@ -232,7 +232,8 @@ fn speaks_as_itself<'a>(session: &'a Session, branch: &Branch) -> Result<&'a Reg
         return Err(ServiceError::malformed("branch.instance", "it is not the stream's own"));
     }
     let registration = session.resources.get(&branch.resource);
-    registration.ok_or_else(|| ServiceError::malformed("branch.resource", "it was not registered on this stream"))
+    registration
+        .ok_or_else(|| ServiceError::malformed("branch.resource", "it was not registered on this stream"))
 }
 
 /// Takes a session off the list when its task ends, however it ends.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use pactum_core::coordinator::{Command, Coordinator, Event, RequestId};
 use pactum_core::id::{Gid, Incarnation};
-use pactum_core::outcome::{Decision, ProposalResult};
+use pactum_core::outcome::Decision;
 use pactum_core::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -98,14 +98,10 @@ impl Shard {
 
     /// A fact from inside: the log, recovery.
     fn answered(&mut self, event: Event, now: Timestamp) {
-        match &event {
-            Event::ProposalAnswered { id, proposed, result: ProposalResult::Won } => {
-                let step = Step::DecisionDurable { gid: id.gid, decision: *proposed };
-                self.observer.saw(step);
-            }
-            Event::IncarnationStarted { incarnation } => self.own = Some(*incarnation),
-            Event::IncarnationEnded => self.own = None,
-            _ => {}
+        if let Event::IncarnationStarted { incarnation } = &event {
+            self.own = Some(*incarnation);
+        } else if matches!(event, Event::IncarnationEnded) {
+            self.own = None;
         }
         self.feed(event, now);
     }
@@ -113,15 +109,6 @@ impl Shard {
     fn take(&mut self, input: Input, now: Timestamp) {
         match input {
             Input::Event(event) => {
-                match &event {
-                    Event::VoteReceived { id, branch, .. } => {
-                        self.observer.saw(Step::VoteReceived { gid: id.gid, branch: branch.id });
-                    }
-                    Event::BranchFinished { id, branch, .. } => {
-                        self.observer.saw(Step::BranchFinished { gid: id.gid, branch: *branch });
-                    }
-                    _ => {}
-                }
                 self.feed(event, now);
             }
             Input::Request(request) => self.request(request, now),
@@ -130,14 +117,14 @@ impl Shard {
     }
 
     fn request(&mut self, request: Request, now: Timestamp) {
-        let Request { gid, starts, event, request, to } = request;
+        let Request { gid, starts, event, name, to } = request;
         if starts && let Err(error) = self.admits(gid, now) {
             to.send(Err(error));
             return;
         }
-        self.waiting.insert(request, Waiting { gid, to });
+        self.waiting.insert(name, Waiting { gid, to });
         if !self.feed(event, now)
-            && let Some(waiting) = self.waiting.remove(&request)
+            && let Some(waiting) = self.waiting.remove(&name)
         {
             waiting.to.send(Err(ServiceError::Internal));
         }
@@ -158,6 +145,9 @@ impl Shard {
 
     /// Tells the core a fact; answers whether it was legal.
     fn feed(&mut self, event: Event, now: Timestamp) -> bool {
+        if let Some(step) = Step::told_by(&event) {
+            self.observer.saw(step);
+        }
         match self.core.handle_event(event, now) {
             Ok(()) => true,
             Err(error) => {
@@ -187,14 +177,15 @@ impl Shard {
                     }
                 }
                 Command::SendCommit { id, branch, evidence } => {
-                    let sent = sessions.of_branch(&branch).is_some_and(|session| {
-                        session.send(wire::commit(id, &branch, &evidence))
-                    });
+                    let sent = sessions
+                        .of_branch(&branch)
+                        .is_some_and(|session| session.send(wire::commit(id, &branch, &evidence)));
                     self.decision_sent(sent, id.gid, branch.id, Decision::Commit);
                 }
                 Command::SendAbort { id, branch } => {
-                    let sent =
-                        sessions.of_branch(&branch).is_some_and(|session| session.send(wire::abort(id, &branch)));
+                    let sent = sessions
+                        .of_branch(&branch)
+                        .is_some_and(|session| session.send(wire::abort(id, &branch)));
                     self.decision_sent(sent, id.gid, branch.id, Decision::Abort);
                 }
                 Command::SendSettle { id, branch } => {

@@ -19,7 +19,7 @@ use pactum_postgres_server::PostgresServer;
 use sqlx::{Connection as _, PgConnection};
 
 /// Longer than anything here takes, so that reaching it is a failure.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// One server for all tests that do not break theirs.
 fn server() -> &'static PostgresServer {
@@ -74,7 +74,12 @@ impl Fixture {
         );
         let mut watcher = self.connection().await;
         let reached = async {
-            while sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql.clone())).fetch_one(&mut watcher).await.unwrap() < count {
+            while sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql.clone()))
+                .fetch_one(&mut watcher)
+                .await
+                .unwrap()
+                < count
+            {
                 tokio::task::yield_now().await;
             }
         };
@@ -98,7 +103,9 @@ fn write(
     })
 }
 
-async fn results(task: tokio::task::JoinHandle<(Box<dyn DecisionWriter>, Vec<ProposalResult>)>) -> Vec<ProposalResult> {
+async fn results(
+    task: tokio::task::JoinHandle<(Box<dyn DecisionWriter>, Vec<ProposalResult>)>,
+) -> Vec<ProposalResult> {
     tokio::time::timeout(LIMIT, task).await.unwrap().unwrap().1
 }
 
@@ -209,10 +216,8 @@ async fn h8_heartbeats_and_finish_marks_do_not_wait_for_batches() {
     fixture.until_waiting(1).await;
     let lazy = async {
         fixture.log.heartbeat(own).await.unwrap();
-        let update = pactum_coordinator::decision_log::FinishUpdate {
-            mark: Some((own, 0)),
-            ..Default::default()
-        };
+        let update =
+            pactum_coordinator::decision_log::FinishUpdate { mark: Some((own, 0)), ..Default::default() };
         fixture.log.record_finished(&update).await.unwrap();
     };
     tokio::time::timeout(LIMIT, lazy).await.unwrap();
@@ -232,7 +237,8 @@ async fn h8_opposed_batches_of_two_writers_never_deadlock() {
         let up: Vec<Proposal> = gids().zip(round * 200..).map(|(gid, n)| commit(own, gid, n + 1)).collect();
         let down: Vec<Proposal> = gids().rev().map(|gid| abort(own, gid)).collect();
         let (first, second) = (write(writers.0, own, up.clone()), write(writers.1, other, down.clone()));
-        let (first, second) = tokio::time::timeout(LIMIT, futures::future::join(first, second)).await.unwrap();
+        let (first, second) =
+            tokio::time::timeout(LIMIT, futures::future::join(first, second)).await.unwrap();
         let ((one, first), (two, second)) = (first.unwrap(), second.unwrap());
         for (n, (result, proposal)) in first.iter().zip(&up).enumerate() {
             let opposed = &second[199 - n];
@@ -343,7 +349,9 @@ async fn b10_a_record_of_another_format_stops_recovery_and_is_never_skipped() {
         fixture.log.look_up(&[gid(1)]).await.map(drop),
     ] {
         let error = refused.unwrap_err();
-        assert!(matches!(&error, DecisionLogError::Corrupt { gid: named, .. } if *named == gid(1).to_string()));
+        assert!(
+            matches!(&error, DecisionLogError::Corrupt { gid: named, .. } if *named == gid(1).to_string())
+        );
     }
     let results = writer.write(own, &[abort(own, gid(1)), abort(own, gid(3))]).await;
     assert_eq!(results, [ProposalResult::Unknown, ProposalResult::Won]);
@@ -351,13 +359,14 @@ async fn b10_a_record_of_another_format_stops_recovery_and_is_never_skipped() {
 
 #[tokio::test]
 async fn settings_that_could_lose_a_commit_are_refused_by_name() {
-    let refused_setting = async |url: &str| match PostgresLog::open(PostgresLogOptions::from_url(url).unwrap()).await {
-        Err(DecisionLogError::Refused { setting, found, remedy }) => {
-            assert!(!remedy.is_empty());
-            (setting, found)
-        }
-        other => panic!("{other:?}"),
-    };
+    let refused_setting =
+        async |url: &str| match PostgresLog::open(PostgresLogOptions::from_url(url).unwrap()).await {
+            Err(DecisionLogError::Refused { setting, found, remedy }) => {
+                assert!(!remedy.is_empty());
+                (setting, found)
+            }
+            other => panic!("{other:?}"),
+        };
     let server = PostgresServer::start().unwrap();
     let url = server.create_database("log").unwrap();
     drop(open(&url).await);
@@ -367,7 +376,9 @@ async fn settings_that_could_lose_a_commit_are_refused_by_name() {
     drop(open(&url).await);
     server.set("synchronous_standby_names", "nobody").unwrap();
     assert_eq!(refused_setting(&url).await, ("synchronous_commit", "local".into()));
-    server.psql("postgres", "SET synchronous_commit = local; ALTER DATABASE log RESET synchronous_commit").unwrap();
+    server
+        .psql("postgres", "SET synchronous_commit = local; ALTER DATABASE log RESET synchronous_commit")
+        .unwrap();
     server.set("synchronous_standby_names", "").unwrap();
     for setting in ["full_page_writes", "fsync"] {
         server.set(setting, "off").unwrap();
@@ -381,7 +392,11 @@ async fn settings_that_could_lose_a_commit_are_refused_by_name() {
 async fn isolation_and_search_path_preset_for_the_database_do_not_reach_the_log() {
     let fixture = Fixture::new().await;
     let name = fixture.url.rsplit('/').next().unwrap();
-    for preset in ["default_transaction_isolation = 'serializable'", "default_transaction_read_only = on", "search_path = 'nowhere'"] {
+    for preset in [
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_read_only = on",
+        "search_path = 'nowhere'",
+    ] {
         server().psql("postgres", &format!("ALTER DATABASE {name} SET {preset}")).unwrap();
     }
     let (own, mut writer) = fixture.started().await;
@@ -411,7 +426,9 @@ async fn a_schema_that_the_role_may_not_make_is_not_ready_and_says_what_to_run()
     assert_eq!(writer.write(own, &[commit(own, gid(1), 1)]).await, [ProposalResult::Won]);
     fixture.log.end_incarnation(own).await.unwrap();
     fixture.log.raise_floor(gid(1)).await.unwrap();
-    server().psql(name, "INSERT INTO pactum.migrations VALUES (99, 'later', now(), true, '\\x00', 0)").unwrap();
+    server()
+        .psql(name, "INSERT INTO pactum.migrations VALUES (99, 'later', now(), true, '\\x00', 0)")
+        .unwrap();
     let refused = open_serving().await.unwrap_err();
     assert!(matches!(refused, DecisionLogError::SchemaNotReady { .. }), "{refused}");
 }

@@ -43,7 +43,9 @@ async fn a_log_that_is_open_is_refused_to_a_second_one_by_its_path() {
     let (_directory, path) = directory();
     let log = SqliteLog::open(&path).await.unwrap();
     let refused = SqliteLog::open(&path).await.unwrap_err();
-    assert!(matches!(&refused, DecisionLogError::InUse { path: named } if *named == path.display().to_string()));
+    assert!(
+        matches!(&refused, DecisionLogError::InUse { path: named } if *named == path.display().to_string())
+    );
     drop(log);
     SqliteLog::open(&path).await.unwrap();
 }
@@ -53,16 +55,14 @@ async fn whoever_does_not_know_of_the_lock_file_is_kept_out_by_sqlite() {
     let (_directory, path) = directory();
     let _log = SqliteLog::open(&path).await.unwrap();
     let url = format!("sqlite://{}", path.display());
-    let mut stranger = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(&path)
-        .busy_timeout(Duration::ZERO);
+    let mut stranger = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::ZERO);
     stranger = stranger.pragma("query_only", "1");
     let read = async {
         let mut connection = sqlx::ConnectOptions::connect(&stranger).await?;
         sqlx::query("SELECT cluster FROM log_state").fetch_one(&mut connection).await
     };
     let refused = read.await.err().unwrap_or_else(|| panic!("{url} could be read"));
-    assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some("5"));
+    assert_eq!(refused.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("5"));
 }
 
 #[tokio::test]
@@ -78,7 +78,10 @@ async fn decisions_and_names_are_there_after_a_restart() {
     let log = SqliteLog::open(&path).await.unwrap();
     assert_eq!(*log.cluster(), cluster);
     assert_eq!(log.look_up(&[gid(1)]).await.unwrap(), [LookUpResult::Stands(Box::new(proposal.record))]);
-    assert_eq!(sqlite::migrate(&path).await.unwrap_err().to_string(), format!("the log {} is in use by another process", path.display()));
+    assert_eq!(
+        sqlite::migrate(&path).await.unwrap_err().to_string(),
+        format!("the log {} is in use by another process", path.display())
+    );
     drop(log);
     assert_eq!(sqlite::migrate(&path).await.unwrap().applied, [0; 0], "it is up to date");
 }
@@ -95,7 +98,10 @@ async fn a_log_that_was_put_back_from_a_copy_is_refused() {
     assert!(matches!(&refused, DecisionLogError::Refused { setting: "generation", .. }), "{refused}");
     std::fs::remove_file(&path).unwrap();
     let refused = SqliteLog::open(&path).await.unwrap_err();
-    assert!(matches!(&refused, DecisionLogError::Refused { setting: "generation", .. }), "a new file is no log");
+    assert!(
+        matches!(&refused, DecisionLogError::Refused { setting: "generation", .. }),
+        "a new file is no log"
+    );
 }
 
 #[tokio::test]
@@ -138,13 +144,14 @@ async fn an_error_on_commit_is_unknown_and_the_file_is_opened_again_with_a_barri
     let batch = [abort(own, gid(1)), abort(own, gid(2))];
     assert_eq!(writer.write(own, &batch).await, vec![ProposalResult::Unknown; 2]);
     assert_eq!(writer.write(own, &batch[..1]).await, [ProposalResult::Unknown], "the writer is spent");
+    drop(writer);
     let mut writer = log.open_writer().await.unwrap();
     assert_eq!(writer.write(own, &batch[..1]).await, [ProposalResult::Won]);
     assert_eq!(log.look_up(&[gid(2)]).await.unwrap(), [LookUpResult::NoRecord]);
     drop((writer, log));
-    let log = SqliteLog::open(&path).await.unwrap();
-    drop(log);
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_secs(5));
+    drop(SqliteLog::open(&path).await.unwrap());
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(&path).busy_timeout(Duration::from_secs(5));
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     let barriers: i64 =
         sqlx::query_scalar("SELECT barriers FROM log_state").fetch_one(&mut connection).await.unwrap();

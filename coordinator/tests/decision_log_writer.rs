@@ -1,4 +1,5 @@
-//! Group commit: each proposal that was taken is answered exactly once, whatever happens.
+//! Group commit: each proposal that was taken is answered exactly once, whatever happens. And the end
+//! records of what was written.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure is the test's failure")]
 
@@ -6,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pactum_coordinator::decision_log::contract::{abort, branch, commit, gid};
+use pactum_coordinator::decision_log::finisher::{Finisher, FinisherConfig};
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::decision_log::writer::{Answer, LogWriter, Reply, WriterConfig};
-use pactum_coordinator::decision_log::{DecisionLog, ListPage, UndecidedRecord};
+use pactum_coordinator::decision_log::{DecisionLog, ListPage, Proposal, UndecidedRecord};
 use pactum_core::id::{Gid, Incarnation};
 use pactum_core::outcome::{Details, LookUpResult, ProposalResult};
 use tokio::sync::mpsc;
@@ -199,4 +201,44 @@ async fn prepare_records_are_written_after_the_decisions_and_removed_when_forgot
         }
     };
     tokio::time::timeout(LIMIT, written).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_finished_commit_is_not_found_unfinished_and_a_recovered_one_is_taken_off_when_it_ends() {
+    let log = MemoryLog::new();
+    let shared: Arc<dyn DecisionLog> = Arc::new(log.clone());
+    let finisher = Finisher::start(Arc::clone(&shared), FinisherConfig { patience: 0, ..Default::default() });
+    let own = log.start_incarnation("here").await.unwrap();
+    let mut writer = log.open_writer().await.unwrap();
+    let mut proposals = Vec::new();
+    for n in 1..=4 {
+        let proposal = commit(own, gid(n), 0);
+        let number = finisher.number_for(proposal.record.id);
+        proposals.push(Proposal { number, ..proposal });
+    }
+    // The third is never written: its fate was unknown, then it lost.
+    writer.write(own, &[proposals[0].clone(), proposals[1].clone(), proposals[3].clone()]).await;
+    finisher.finished(proposals[0].record.id);
+    finisher.not_committed(proposals[2].record.id);
+    finisher.flush().await.unwrap();
+    let left = async |log: &MemoryLog| -> Vec<u64> {
+        log.unfinished_commits(own, None, 10).await.unwrap().iter().map(|commit| commit.number).collect()
+    };
+    assert_eq!(left(&log).await, [2, 4]);
+    drop(finisher);
+    // The process dies; the next one recovers what is left.
+    let finisher = Finisher::start(shared, FinisherConfig::default());
+    log.end_incarnation(own).await.unwrap();
+    let found = log.unfinished_commits(own, None, 10).await.unwrap();
+    let ids: Vec<_> = found.iter().map(|commit| commit.record.id).collect();
+    finisher.recovered(&ids).await.unwrap();
+    log.mark_recovered(own).await.unwrap();
+    assert_eq!(left(&log).await, [2, 4], "still found, should this one die too");
+    finisher.finished(ids[0]);
+    finisher.flush().await.unwrap();
+    assert_eq!(left(&log).await, [4]);
+    finisher.finished(ids[1]);
+    finisher.shut_down().await.unwrap();
+    assert_eq!(left(&log).await, [0; 0]);
+    assert_eq!(log.unrecovered_incarnations().await.unwrap(), []);
 }

@@ -1,6 +1,7 @@
 //! Start, stop, and what a stranger on the port can and cannot do.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests do not count as tests for clippy.toml")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test fails at whatever it does not expect")]
 
 mod common;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{Node, config, soon, until};
 use pactum_coordinator::config::ConfigError;
+use pactum_coordinator::decision_log::DecisionLog as _;
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::{Config, Coordinator, Listeners, ServeError};
 use pactum_proto::v1;
@@ -31,7 +33,8 @@ async fn a_drain_finishes_what_is_in_flight_and_starts_nothing_new() {
         refused.is_err_and(|status| status.code() == Code::Unavailable)
     })
     .await;
-    let request = v1::CommitRequest { id: Some(fresh), branches: vec![in_a.clone()], ..v1::CommitRequest::default() };
+    let request =
+        v1::CommitRequest { id: Some(fresh), branches: vec![in_a.clone()], ..v1::CommitRequest::default() };
     let refused = application.clone().commit(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     a.vote(&prepare, v1::vote::Vote::Commit(common::evidence("1"))).await;
@@ -40,7 +43,6 @@ async fn a_drain_finishes_what_is_in_flight_and_starts_nothing_new() {
     assert_eq!(outcome.state(), v1::OutcomeState::Committed);
     soon("the stop", stop).await.unwrap().unwrap();
     // The successor need not wait for a lease: the incarnation was ended.
-    use pactum_coordinator::decision_log::DecisionLog;
     let own = pactum_core::id::Incarnation::from_slice(&id.incarnation).unwrap();
     assert!(!log.heartbeat(own).await.unwrap().live);
 }
@@ -85,7 +87,9 @@ async fn health_tells_whether_it_serves() {
     for service in ["", "pactum.v1.TransactionsService", "pactum.recovery"] {
         until("good health", async || {
             let answer = client.clone().check(request(service)).await;
-            answer.is_ok_and(|answer| answer.into_inner().status() == tonic_health::ServingStatus::Serving.into())
+            answer.is_ok_and(|answer| {
+                answer.into_inner().status() == tonic_health::ServingStatus::Serving.into()
+            })
         })
         .await;
     }

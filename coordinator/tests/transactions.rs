@@ -1,6 +1,7 @@
 //! The course of one transaction over real gRPC: what each peer is told, and in which order.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests do not count as tests for clippy.toml")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test fails at whatever it does not expect")]
 
 mod common;
 
@@ -27,7 +28,10 @@ async fn two_branches_commit_after_the_decision_is_in_the_log() {
     assert_eq!(outcome.state(), OutcomeState::Committed);
     assert_eq!((outcome.read_only, outcome.unfinished), (false, vec![]));
     // A5: a Commit that is repeated has the same answer.
-    let again = soon("the same outcome", node.commit(&id, &[&in_a, &in_b], v1::Wait::Finished)).await.unwrap().unwrap();
+    let again = soon("the same outcome", node.commit(&id, &[&in_a, &in_b], v1::Wait::Finished))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(again.state(), OutcomeState::Committed);
     assert_eq!(node.log.faults().writes(), 1);
     node.end().await;
@@ -94,7 +98,8 @@ async fn an_application_aborts_and_a_later_commit_hears_so() {
     let mut a = node.participant("bank-a").await;
     let id = node.draw().await;
     let in_a = a.enlist(&id, 1).await;
-    let request = v1::AbortRequest { id: Some(id.clone()), branches: vec![], message: "changed my mind".to_owned() };
+    let request =
+        v1::AbortRequest { id: Some(id.clone()), branches: vec![], message: "changed my mind".to_owned() };
     let mut application = node.application();
     let abort = tokio::spawn(async move { application.abort(request).await });
     a.ack_abort(&id, &in_a).await;
@@ -199,7 +204,8 @@ async fn an_inquiry_waits_while_the_owner_works_and_is_answered_by_what_stands()
     let (in_a, in_b) = (a.enlist(&id, 1).await, b.enlist(&id, 2).await);
     let commit = node.commit(&id, &[&in_a, &in_b], v1::Wait::Decision);
     a.vote_commit().await;
-    let inquiry = v1::Inquiry { id: Some(id.clone()), branch: Some(in_a.clone()), evidence: Some(evidence("1")) };
+    let inquiry =
+        v1::Inquiry { id: Some(id.clone()), branch: Some(in_a.clone()), evidence: Some(evidence("1")) };
     a.send(Up::Inquiry(inquiry.clone())).await;
     let answer = loop {
         match a.next().await {
@@ -266,7 +272,9 @@ async fn a_pipeline_welcomes_first_and_answers_many_calls_in_flight() {
         ids.push(id);
     }
     let malformed = v1::CommitRequest::default();
-    batch.calls.push(v1::PipelineCall { call_id: 100, call: Some(v1::pipeline_call::Call::Commit(malformed)) });
+    batch
+        .calls
+        .push(v1::PipelineCall { call_id: 100, call: Some(v1::pipeline_call::Call::Commit(malformed)) });
     calls.send(batch).await.unwrap();
     let serve = async |participant: &mut common::Participant, number| {
         let branch = participant.branch(number);

@@ -174,7 +174,7 @@ impl Builder {
         let until = Instant::now() + self.connect_timeout;
         let pactum = self.connect_lazy()?;
         let shared = &pactum.shared;
-        let up = || shared.pipelines.iter().find(|pipeline| pipeline.incarnation().is_some());
+        let up = || shared.pipelines.iter().find(|pipeline| pipeline.is_up());
         match shared.find(until, up).await {
             Some(_) => Ok(pactum),
             None => Err(shared.unreachable().into()),
@@ -240,12 +240,10 @@ impl Shared {
 
     /// The pipeline to ask about a transaction: its owner's, and after each silence the next one.
     fn choose(&self, id: &TransactionId, silent: usize) -> Option<&Pipeline> {
-        let owns = |pipeline: &&Pipeline| pipeline.incarnation() == Some(Some(id.incarnation));
-        let others = |pipeline: &&Pipeline| {
-            pipeline.incarnation().is_some_and(|incarnation| incarnation != Some(id.incarnation))
-        };
-        let owner = self.pipelines.iter().filter(owns);
-        let up: Vec<&Pipeline> = owner.chain(self.pipelines.iter().filter(others)).collect();
+        let owned = |pipeline: &&Pipeline| pipeline.owns(id.incarnation);
+        let (mut up, mut others): (Vec<_>, Vec<_>) = self.pipelines.iter().partition(owned);
+        others.retain(|pipeline| pipeline.is_up());
+        up.append(&mut others);
         up.get(silent % up.len().max(1)).copied()
     }
 

@@ -36,9 +36,7 @@ use tokio::task::futures::TaskLocalFuture;
 
 use self::header::EnlistedHeader;
 pub(crate) use self::header::is_traceparent;
-pub use self::header::{
-    BRANCHES_MAX, CONTEXT_HEADER, ENLISTED_HEADER, HeaderError, TIME_LEFT_MAX,
-};
+pub use self::header::{BRANCHES_MAX, CONTEXT_HEADER, ENLISTED_HEADER, HeaderError, TIME_LEFT_MAX};
 pub use self::layer::{
     Client, ClientFuture, ClientService, ContextLayer, Server, ServerFuture, ServerService,
 };
@@ -162,7 +160,9 @@ impl Context {
             let parsed = value.to_str().ok().and_then(|text| header::parse_enlisted(text).ok());
             match parsed {
                 Some(found) => enlisted.take(found),
-                None => enlisted.broken = Some("a response named its branches in a form that is not understood"),
+                None => {
+                    enlisted.broken = Some("a response named its branches in a form that is not understood");
+                }
             }
         }
     }

@@ -185,7 +185,10 @@ impl Session {
                     match self.serve(stream).await {
                         End::Stopped => return,
                         End::Again => {
-                            info!(address = self.address, "attaching again, with a resource that was left out");
+                            info!(
+                                address = self.address,
+                                "attaching again, with a resource that was left out"
+                            );
                             continue;
                         }
                         End::Broken(problem) => problem,
@@ -379,7 +382,8 @@ impl Session {
                 }
             }
         }
-        if !read.is_empty() && self.shared.inputs.send(Input::Came { session, messages: read }).await.is_err() {
+        if !read.is_empty() && self.shared.inputs.send(Input::Came { session, messages: read }).await.is_err()
+        {
             return Err(End::Stopped);
         }
         broken.map_or(Ok(()), Err)

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
 use crate::bank::{Books, Entry, Teller};
@@ -41,12 +41,20 @@ impl At {
     }
 }
 
+/// One life of a process. It ends when the pipe does, so the pipe is kept apart from the child:
+/// waiting for a child closes what the child still holds.
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    _pipe: Option<ChildStdin>,
+}
+
 /// A child process in a role.
 #[derive(Debug)]
 pub struct Role {
     arguments: Vec<String>,
     address: SocketAddr,
-    child: Mutex<Child>,
+    child: Mutex<Running>,
     pid: AtomicU32,
     directory: TempDir,
 }
@@ -56,7 +64,7 @@ impl Role {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let (child, address) = launch(&arguments, "127.0.0.1:0", at, &directory).await;
         let address = address.expect("it says so");
-        let pid = AtomicU32::new(child.id().expect("it has not been reaped"));
+        let pid = AtomicU32::new(child.child.id().expect("it has not been reaped"));
         Self { arguments, address, child: Mutex::new(child), pid, directory }
     }
 
@@ -75,7 +83,7 @@ impl Role {
     /// # Panics
     /// The operating system refuses.
     pub async fn kill(&self) {
-        self.child.lock().await.kill().await.expect("a child can be killed");
+        self.child.lock().await.child.kill().await.expect("a child can be killed");
     }
 
     /// Waits until it has died by SIGKILL.
@@ -84,7 +92,7 @@ impl Role {
     /// It does not, or ends in another way: a crash that nobody planned.
     pub async fn died(&self) {
         let mut child = self.child.lock().await;
-        let status = tokio::time::timeout(SOON, child.wait()).await.expect("it dies in time");
+        let status = tokio::time::timeout(SOON, child.child.wait()).await.expect("it dies in time");
         let signal = std::os::unix::process::ExitStatusExt::signal(&status.expect("a child can be awaited"));
         assert_eq!(signal, Some(9), "it ended by itself:\n{}", self.log());
     }
@@ -125,10 +133,10 @@ impl Role {
     /// It does not start.
     pub async fn restart(&self, at: Option<At>) {
         let mut running = self.child.lock().await;
-        running.kill().await.expect("a child can be killed");
+        running.child.kill().await.expect("a child can be killed");
         let listen = self.address.to_string();
         let (child, _) = launch(&self.arguments, &listen, at, &self.directory).await;
-        self.pid.store(child.id().unwrap_or(0), Ordering::SeqCst);
+        self.pid.store(child.child.id().unwrap_or(0), Ordering::SeqCst);
         *running = child;
     }
 
@@ -167,7 +175,7 @@ async fn launch(
     listen: &str,
     at: Option<At>,
     directory: &TempDir,
-) -> (Child, Option<SocketAddr>) {
+) -> (Running, Option<SocketAddr>) {
     let log = File::options().create(true).append(true).open(directory.path().join("log"));
     let mut child = Command::new(program())
         .args(arguments)
@@ -187,7 +195,8 @@ async fn launch(
         let log = std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
         panic!("{arguments:?} is not ready but says {line:?}:\n{log}");
     }
-    (child, address)
+    let pipe = child.stdin.take();
+    (Running { child, _pipe: pipe }, address)
 }
 
 /// `target/debug/deps/TEST-HASH` → `target/debug/pactum-tests-role`.

@@ -66,7 +66,8 @@ impl Trap {
 /// The arguments, or the role cannot start.
 pub fn run(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let arguments = parse(arguments)?;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    let filter = tracing_subscriber::EnvFilter::new("info,sqlx=warn");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     std::thread::spawn(|| {
         drop(std::io::stdin().read_to_end(&mut Vec::new()));
         std::process::exit(0); // whoever started this is gone

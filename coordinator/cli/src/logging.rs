@@ -18,9 +18,10 @@ pub(crate) fn start(global: &Global) -> Result<(), Failure> {
                 .next("write it like info or pactum_coordinator=debug,warn")
         })?,
         None => EnvFilter::new(match global.verbose {
-            0 => "warn",
-            1 => "info",
-            2 => "info,pactum=debug,pactum_core=debug,pactum_coordinator=debug",
+            // Slow statements are no news to somebody who asked for none.
+            0 => "warn,sqlx=error",
+            1 => "info,sqlx=warn",
+            2 => "info,sqlx=warn,pactum=debug,pactum_core=debug,pactum_coordinator=debug",
             _ => "debug",
         }),
     };

@@ -1,7 +1,6 @@
 //! Runs one coordinator inside this process, for `dev`, `serve` and the demo: opens its log, binds,
 //! waits until it serves, and stops it when told to.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use pactum_coordinator::config::LogUrl;
 use pactum_coordinator::decision_log::postgres::{self, Migrated};
 use pactum_coordinator::decision_log::{DecisionLogError, sqlite};
-use pactum_coordinator::{Config, Coordinator, Listeners, open_log};
+use pactum_coordinator::{Config, Coordinator, Listeners, OpenLogError, open_log};
 use pactum_proto::error::ErrorCode;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,7 +46,7 @@ impl Running {
             .map_err(|error| Failure::usage("the configuration cannot be served with").because(&error))?;
         // Bound before the log is opened: a port in use is told without having touched the log.
         let listeners = Listeners::bind(&config).await.map_err(|error| not_bound(&config, &error))?;
-        let log = open_log(url.reveal()).await.map_err(|error| log_failure(&url, &error))?;
+        let log = open_log(url.reveal()).await.map_err(|error| open_failure(&url, &error))?;
         let coordinator = Coordinator::start(listeners, log, config)
             .map_err(|error| Failure::new(Exit::Failed, "the coordinator could not start").because(&error))?;
         tokio::select! {
@@ -141,22 +140,25 @@ pub(crate) async fn migrate(url: &LogUrl) -> Result<Migrated, Failure> {
     migrated.map_err(|error| log_failure(url, &error))
 }
 
-/// A log that cannot be served from.
-fn log_failure(url: &LogUrl, error: &(dyn Error + 'static)) -> Failure {
-    let mut found = (Exit::Usage, ErrorCode::ConfigInvalid);
-    let mut next = Some(error);
-    while let Some(error) = next {
-        found = match error.downcast_ref::<DecisionLogError>() {
-            Some(DecisionLogError::InUse { .. }) => (Exit::Refused, ErrorCode::LogInUse),
-            Some(DecisionLogError::Database(_)) => (Exit::CannotConnect, ErrorCode::LogUnreachable),
-            Some(DecisionLogError::Refused { .. }) => (Exit::Failed, ErrorCode::LogSettingRefused),
-            Some(DecisionLogError::SchemaNotReady { .. }) => (Exit::Failed, ErrorCode::SchemaNotReady),
-            Some(DecisionLogError::Corrupt { .. }) => (Exit::Failed, ErrorCode::LogCorrupt),
-            None => found,
-        };
-        next = error.source();
+/// A log that cannot be opened.
+fn open_failure(url: &LogUrl, error: &OpenLogError) -> Failure {
+    match error {
+        OpenLogError::Log(error) => log_failure(url, error),
+        OpenLogError::UnknownScheme { .. } => {
+            Failure::usage(format!("the decision log {url} cannot be used")).because(error)
+        }
     }
-    let (exit, code) = found;
+}
+
+/// A log that cannot be served from.
+fn log_failure(url: &LogUrl, error: &DecisionLogError) -> Failure {
+    let (exit, code) = match error {
+        DecisionLogError::InUse { .. } => (Exit::Refused, ErrorCode::LogInUse),
+        DecisionLogError::Database(_) => (Exit::CannotConnect, ErrorCode::LogUnreachable),
+        DecisionLogError::Refused { .. } => (Exit::Failed, ErrorCode::LogSettingRefused),
+        DecisionLogError::SchemaNotReady { .. } => (Exit::Failed, ErrorCode::SchemaNotReady),
+        DecisionLogError::Corrupt { .. } => (Exit::Failed, ErrorCode::LogCorrupt),
+    };
     Failure::new(exit, format!("the decision log {url} cannot be used")).because(error).code(code)
 }
 

@@ -157,10 +157,10 @@ fn branches_text<'a>(branches: impl Iterator<Item = (&'a Branch, Option<&'a Evid
 pub(super) fn read_branches(text: &str) -> Result<Vec<DecidedBranch>, String> {
     let texts: Vec<BranchText<'_>> =
         serde_json::from_str(text).map_err(|error| format!("its branches: {error}"))?;
-    texts.into_iter().map(read_branch).collect()
+    texts.iter().map(read_branch).collect()
 }
 
-fn read_branch(text: BranchText<'_>) -> Result<DecidedBranch, String> {
+fn read_branch(text: &BranchText<'_>) -> Result<DecidedBranch, String> {
     let name = |error: pactum_core::id::NameError| format!("its branches: {error}");
     Ok(DecidedBranch {
         branch: Branch {
@@ -192,7 +192,8 @@ pub(super) fn read_details(text: &str) -> Result<Details, String> {
     if text.is_empty() {
         return Ok(Details::default());
     }
-    let read: DetailsText<'_> = serde_json::from_str(text).map_err(|error| format!("its details: {error}"))?;
+    let read: DetailsText<'_> =
+        serde_json::from_str(text).map_err(|error| format!("its details: {error}"))?;
     let digest = match read.digest {
         Some(hex) if hex.len() == 32 => match u128::from_str_radix(&hex, 16) {
             Ok(digest) => Some(digest.to_be_bytes()),

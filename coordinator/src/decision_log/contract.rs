@@ -155,11 +155,11 @@ pub async fn a_decision_is_written_once_and_never_changed(log: Log) {
 pub async fn whoever_loses_gets_the_record_that_stands(log: Log) {
     let (own, mut writer) = started(&log).await;
     let (other, mut closer) = started(&log).await;
-    let closed = abort(own, gid(1));
-    assert_eq!(write_one(&mut *closer, other, closed.clone()).await, ProposalResult::Won);
+    let standing = abort(own, gid(1));
+    assert_eq!(write_one(&mut *closer, other, standing.clone()).await, ProposalResult::Won);
     let batch = [commit(own, gid(2), 2), commit(own, gid(1), 1), commit(own, gid(3), 3)];
     let results = writer.write(own, &batch).await;
-    assert_eq!(results, [ProposalResult::Won, lost(&closed), ProposalResult::Won]);
+    assert_eq!(results, [ProposalResult::Won, lost(&standing), ProposalResult::Won]);
 }
 
 /// The record carries branches with evidence, labels and trace context, and reads back whole.
@@ -272,8 +272,13 @@ pub async fn at_and_under_the_floor_nothing_is_written_and_nothing_answered(log:
     assert_eq!(log.raise_floor(gid(10)).await.expect("the floor is raised"), gid(10));
     assert_eq!(log.raise_floor(gid(9)).await.expect("it is asked for"), gid(10), "never lowered");
     assert_eq!(log.heartbeat(own).await.expect("a heartbeat answers").floor, gid(10));
-    let batch =
-        [commit(own, gid(10), 1), abort(own, gid(9)), commit(own, gid(11), 2), old.clone(), abort(own, gid(12))];
+    let batch = [
+        commit(own, gid(10), 1),
+        abort(own, gid(9)),
+        commit(own, gid(11), 2),
+        old.clone(),
+        abort(own, gid(12)),
+    ];
     let results = writer.write(own, &batch).await;
     let (forgotten, won) = (ProposalResult::Forgotten, ProposalResult::Won);
     assert_eq!(results, [forgotten.clone(), forgotten.clone(), won.clone(), forgotten, won]);
@@ -326,11 +331,8 @@ pub async fn stragglers_and_heuristics_outlive_the_floor(log: Log) {
     let batch = [commit(own, gid(1), 1), commit(own, gid(2), 2), commit(own, gid(3), 3)];
     assert_eq!(writer.write(own, &batch).await, vec![ProposalResult::Won; 3]);
     let straggler = batch[0].record.id;
-    let update = FinishUpdate {
-        mark: Some((own, 3)),
-        add_stragglers: vec![straggler],
-        remove_stragglers: Vec::new(),
-    };
+    let update =
+        FinishUpdate { mark: Some((own, 3)), add_stragglers: vec![straggler], remove_stragglers: Vec::new() };
     log.record_finished(&update).await.expect("end records are taken in");
     let outcome = HeuristicOutcome::Aborted;
     let heuristic = HeuristicRecord { id: batch[1].record.id, branch: branch(1), outcome };

@@ -251,10 +251,8 @@ impl Book {
                 mark = number - 1;
             }
         }
-        let add: Vec<TransactionId> = stragglers
-            .difference(&self.listed)
-            .map(|gid| TransactionId { incarnation, gid: *gid })
-            .collect();
+        let add: Vec<TransactionId> =
+            stragglers.difference(&self.listed).map(|gid| TransactionId { incarnation, gid: *gid }).collect();
         let remove: Vec<Gid> =
             self.listed.iter().filter(|gid| !self.numbers.contains_key(gid)).copied().collect();
         // A listed one stays listed until it finishes: the written mark may have passed it.

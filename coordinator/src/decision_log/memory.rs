@@ -292,10 +292,10 @@ impl DecisionLog for MemoryLog {
 
     async fn record_finished(&self, update: &FinishUpdate) -> Result<(), DecisionLogError> {
         let mut state = self.state()?;
-        if let Some((incarnation, mark)) = update.mark {
-            if let Some(run) = state.incarnations.get_mut(&incarnation) {
-                run.finished_through = run.finished_through.max(mark);
-            }
+        if let Some((incarnation, mark)) = update.mark
+            && let Some(run) = state.incarnations.get_mut(&incarnation)
+        {
+            run.finished_through = run.finished_through.max(mark);
         }
         state.stragglers.extend(update.add_stragglers.iter().map(|id| (id.gid, id.incarnation)));
         state.stragglers.retain(|gid, _| !update.remove_stragglers.contains(gid));
@@ -339,7 +339,11 @@ impl DecisionLog for MemoryLog {
         let floor = state.floor.0;
         let is_kept = |gid: &Gid| {
             state.stragglers.contains_key(gid)
-                || state.heuristics.range((*gid, BranchId::new(0))..=(*gid, BranchId::new(u64::MAX))).next().is_some()
+                || state
+                    .heuristics
+                    .range((*gid, BranchId::new(0))..=(*gid, BranchId::new(u64::MAX)))
+                    .next()
+                    .is_some()
         };
         let passed = state.decisions.range(..=floor).map(|(gid, _)| *gid).filter(|gid| !is_kept(gid));
         let doomed: Vec<Gid> = passed.take(limit as usize).collect();
@@ -369,7 +373,8 @@ impl DecisionLog for MemoryLog {
             },
             heuristics: Vec::new(),
         });
-        let undecided = state.undecided.values().filter(|(record, _)| !state.decisions.contains_key(&record.id.gid));
+        let undecided =
+            state.undecided.values().filter(|(record, _)| !state.decisions.contains_key(&record.id.gid));
         let undecided = undecided.map(|(record, began_at)| StoredTransaction {
             id: record.id,
             state: StoredState::Undecided {

@@ -135,9 +135,7 @@ impl PostgresLog {
 }
 
 /// The steps that the log has; none if it has no table of them.
-async fn applied(
-    connection: &mut PgConnection,
-) -> Result<Vec<sqlx::migrate::AppliedMigration>, sqlx::Error> {
+async fn applied(connection: &mut PgConnection) -> Result<Vec<sqlx::migrate::AppliedMigration>, sqlx::Error> {
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
                ON n.oid = c.relnamespace WHERE n.nspname = 'pactum' AND c.relname = 'migrations')";
     if !sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut *connection).await? {
@@ -160,7 +158,8 @@ async fn run_migrations(options: PgConnectOptions) -> Result<Migrated, DecisionL
         let failed = |error| schema::failed(error, is_denied);
         let migrator = schema::postgres();
         // Without the limits of a session: a step may take long, and says nothing of hung servers.
-        let mut connection = options.disable_statement_logging().connect().await.map_err(SessionError::from)?;
+        let mut connection =
+            options.disable_statement_logging().connect().await.map_err(SessionError::from)?;
         // Locked before reading, so that what this run reports is what it did.
         connection.lock().await.map_err(failed)?;
         let found = applied(&mut connection).await.map_err(not_ready_if_denied)?;
@@ -178,7 +177,7 @@ async fn run_migrations(options: PgConnectOptions) -> Result<Migrated, DecisionL
 }
 
 fn is_denied(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42501")
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42501")
 }
 
 fn not_ready_if_denied(error: sqlx::Error) -> DecisionLogError {
@@ -355,7 +354,8 @@ impl DecisionLog for PostgresLog {
         let mark = i64::try_from(mark).unwrap_or(i64::MAX);
         // One that is removed in the same update has finished meanwhile.
         let removed: BTreeSet<Gid> = update.remove_stragglers.iter().copied().collect();
-        let added: BTreeSet<_> = update.add_stragglers.iter().filter(|id| !removed.contains(&id.gid)).collect();
+        let added: BTreeSet<_> =
+            update.add_stragglers.iter().filter(|id| !removed.contains(&id.gid)).collect();
         let added_gids = uuids(added.iter().map(|id| &id.gid));
         let owners: Vec<Uuid> = added.iter().map(|id| *id.incarnation.as_uuid()).collect();
         self.lazy
@@ -388,7 +388,8 @@ impl DecisionLog for PostgresLog {
         let owners: Vec<Uuid> = added.values().map(|record| *record.id.incarnation.as_uuid()).collect();
         let branches: Vec<String> =
             added.values().map(|record| codec::undecided_branches_text(&record.branches)).collect();
-        let details: Vec<String> = added.values().map(|record| codec::details_text(&record.details)).collect();
+        let details: Vec<String> =
+            added.values().map(|record| codec::details_text(&record.details)).collect();
         let ages: Vec<f64> = added.values().map(|record| record.age.as_secs_f64()).collect();
         self.lazy
             .run(move |session| {
@@ -439,7 +440,8 @@ impl DecisionLog for PostgresLog {
                 Box::pin(async move {
                     // Commits without an incarnation row are looked for before the lock, since that
                     // scans what is passed over; without a row there is no fence, so none is added.
-                    let statement = sqlx::query_scalar::<_, bool>(sql::HAS_UNOWNED_COMMIT).bind(*to.as_uuid());
+                    let statement =
+                        sqlx::query_scalar::<_, bool>(sql::HAS_UNOWNED_COMMIT).bind(*to.as_uuid());
                     let statement = statement.fetch_one(&mut session.connection);
                     let barred = session.notices.watch(session.limit, statement).await?;
                     session.execute("BEGIN; LOCK TABLE pactum.log_state IN EXCLUSIVE MODE").await?;
@@ -462,7 +464,8 @@ impl DecisionLog for PostgresLog {
         self.lazy
             .run(move |session| {
                 Box::pin(async move {
-                    let statement = sqlx::query_scalar::<_, i64>(sql::DELETE_BELOW_FLOOR).bind(i64::from(limit));
+                    let statement =
+                        sqlx::query_scalar::<_, i64>(sql::DELETE_BELOW_FLOOR).bind(i64::from(limit));
                     let statement = statement.fetch_one(&mut session.connection);
                     let deleted = session.notices.watch(session.limit, statement).await?;
                     Ok(deleted.unsigned_abs())
@@ -496,11 +499,17 @@ async fn list(session: &mut Session, page: ListPage) -> Result<Vec<StoredTransac
     };
     let mut page_of = Vec::new();
     for (sql, read) in [
-        (if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED }, rows::stored as fn(&_) -> _),
+        (
+            if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED },
+            rows::stored as fn(&_) -> _,
+        ),
         (sql::LIST_UNDECIDED, rows::undecided),
     ] {
-        let statement =
-            sqlx::query(sql).bind(before).bind(&part).bind(i64::from(page.limit)).fetch_all(&mut session.connection);
+        let statement = sqlx::query(sql)
+            .bind(before)
+            .bind(&part)
+            .bind(i64::from(page.limit))
+            .fetch_all(&mut session.connection);
         for row in session.notices.watch(session.limit, statement).await? {
             page_of.push(read(&row)?);
         }

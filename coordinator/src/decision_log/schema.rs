@@ -73,9 +73,10 @@ pub(super) fn done(migrator: &Migrator, missing: Vec<i64>) -> Migrated {
 
 /// An error of the runner as ours. `denied` says whether the database refused for want of a right.
 pub(super) fn failed(error: MigrateError, denied: impl Fn(&sqlx::Error) -> bool) -> DecisionLogError {
-    let is_denied = match &error {
-        MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) => denied(inner),
-        _ => false,
+    let is_denied = if let MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) = &error {
+        denied(inner)
+    } else {
+        false
     };
     if is_denied {
         return DecisionLogError::SchemaNotReady { problem: format!("this role may not make it ({error})") };

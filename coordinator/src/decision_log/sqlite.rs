@@ -30,7 +30,9 @@ use futures::future::BoxFuture;
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use pactum_core::outcome::{DecisionRecord, LookUpResult};
 use sqlx::migrate::Migrate as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous,
+};
 use sqlx::{ConnectOptions as _, Connection as _};
 use uuid::Uuid;
 
@@ -153,17 +155,22 @@ async fn connect_once(path: &Path) -> Result<SqliteConnection, DecisionLogError>
         .pragma("checkpoint_fullfsync", "1")
         .busy_timeout(Duration::ZERO)
         .disable_statement_logging();
-    let in_use = |error: sqlx::Error| match error.as_database_error().and_then(|error| error.code()) {
-        // SQLITE_BUSY: somebody who does not know of our lock file, as the SQLite shell.
-        Some(code) if code == "5" => DecisionLogError::InUse { path: path.display().to_string() },
-        _ => database(error),
-    };
+    let in_use =
+        |error: sqlx::Error| match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+            // SQLITE_BUSY: somebody who does not know of our lock file, as the SQLite shell.
+            Some(code) if code == "5" => DecisionLogError::InUse { path: path.display().to_string() },
+            _ => database(error),
+        };
     let mut connection = options.connect().await.map_err(in_use)?;
     let synchronous: i64 =
         sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await.map_err(in_use)?;
     if synchronous < 2 {
         let remedy = "use a SQLite that was built without a default against it";
-        return Err(DecisionLogError::Refused { setting: "synchronous", found: synchronous.to_string(), remedy });
+        return Err(DecisionLogError::Refused {
+            setting: "synchronous",
+            found: synchronous.to_string(),
+            remedy,
+        });
     }
     let journal: String =
         sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await.map_err(in_use)?;
@@ -267,7 +274,8 @@ impl DecisionLog for SqliteLog {
         self.inner
             .run(move |connection| {
                 Box::pin(async move {
-                    let statement = sqlx::query(sql::START).bind(incarnation.to_string()).bind(address).bind(now());
+                    let statement =
+                        sqlx::query(sql::START).bind(incarnation.to_string()).bind(address).bind(now());
                     statement.execute(connection).await.map_err(database)?;
                     Ok(incarnation)
                 })
@@ -391,7 +399,8 @@ impl DecisionLog for SqliteLog {
         self.inner
             .run(move |connection| {
                 Box::pin(async move {
-                    let statement = sqlx::query(sql::MARK_RECOVERED).bind(incarnation.to_string()).bind(now());
+                    let statement =
+                        sqlx::query(sql::MARK_RECOVERED).bind(incarnation.to_string()).bind(now());
                     statement.execute(connection).await.map_err(database)?;
                     Ok(())
                 })
@@ -504,7 +513,8 @@ impl DecisionLog for SqliteLog {
         self.inner
             .run(move |connection| {
                 Box::pin(async move {
-                    let statement = sqlx::query(sql::NEWEST_OLDER_THAN).bind(now().saturating_sub(millis(age)));
+                    let statement =
+                        sqlx::query(sql::NEWEST_OLDER_THAN).bind(now().saturating_sub(millis(age)));
                     let found = statement.fetch_optional(connection).await.map_err(database)?;
                     found.map(|row| rows::gid(&row, "gid")).transpose()
                 })
@@ -528,7 +538,10 @@ async fn list(
     let before = before.map(|gid| gid.to_string());
     let mut found = Vec::new();
     for (sql, read) in [
-        (if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED }, rows::stored as fn(&_) -> _),
+        (
+            if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED },
+            rows::stored as fn(&_) -> _,
+        ),
         (sql::LIST_UNDECIDED, rows::undecided),
     ] {
         let statement = sqlx::query(sql).bind(&before).bind(&part).bind(i64::from(page.limit));

@@ -15,7 +15,7 @@
 //!   true (law 5). A full queue takes nothing, and gives back what it did not take.
 //! * After an unknown answer the lane gives its connection up, tells its submitters at once and
 //!   connects anew with jittered back-off. Settling the unknown is the core's business.
-//! * Prepare records ride along lazily; see [`prepare_records`].
+//! * Prepare records ride along lazily; see `prepare_records.rs`.
 //!
 //! It does not know what a proposal means.
 
@@ -137,8 +137,9 @@ impl LogWriter {
             log,
             config,
         });
-        let mut tasks: Vec<_> =
-            (0..shared.config.lanes.max(1)).map(|_| tokio::spawn(lane::supervise(Arc::clone(&shared)))).collect();
+        let mut tasks: Vec<_> = (0..shared.config.lanes.max(1))
+            .map(|_| tokio::spawn(lane::supervise(Arc::clone(&shared))))
+            .collect();
         tasks.push(tokio::spawn(prepare_records::run(Arc::clone(&shared))));
         Self { handle: Arc::new(Handle { shared, tasks: Mutex::new(tasks) }) }
     }

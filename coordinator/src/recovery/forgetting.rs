@@ -18,7 +18,7 @@ const DELETE_ROWS: u32 = 5000;
 const DELETE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest and the shortest time between two raises.
-const PERIOD: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+const PERIOD: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
 
 /// Raises the floor and deletes under it, for the coordinator's life.
 pub(crate) async fn forget_for_ever(log: Arc<dyn DecisionLog>, retention: Duration) {

@@ -55,8 +55,7 @@ pub(super) fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError
         return Ok(None);
     };
     let read = |path: &std::path::Path| {
-        std::fs::read(path)
-            .map_err(|source| ServeError::Tls { path: path.display().to_string(), source })
+        std::fs::read(path).map_err(|source| ServeError::Tls { path: path.display().to_string(), source })
     };
     let identity = Identity::from_pem(read(&files.certificate)?, read(&files.key)?);
     let mut tls = ServerTlsConfig::new().identity(identity).timeout(config.handshake_timeout);
@@ -72,31 +71,38 @@ impl Ports {
         listeners: Listeners,
         (public, admin): (SocketAddr, SocketAddr),
         config: &Config,
-        tls: Option<ServerTlsConfig>,
+        tls: Option<&ServerTlsConfig>,
         services: Services,
-        health: HealthServer<impl Health>,
+        health: &HealthServer<impl Health>,
         fatal: &Fatal,
     ) -> Result<Self, ServeError> {
-        let transactions = TransactionsServiceServer::new(services.transactions)
-            .max_decoding_message_size(STREAM_BYTES_MAX);
-        let participants = ParticipantsServiceServer::new(services.participants)
-            .max_decoding_message_size(STREAM_BYTES_MAX);
+        let transactions =
+            TransactionsServiceServer::new(services.transactions).max_decoding_message_size(STREAM_BYTES_MAX);
+        let participants =
+            ParticipantsServiceServer::new(services.participants).max_decoding_message_size(STREAM_BYTES_MAX);
         let operators = AdminServiceServer::new(services.admin).max_decoding_message_size(UNARY_BYTES_MAX);
         let public_routes = Routes::new(transactions).add_service(participants).add_service(health.clone());
-        let admin_routes = Routes::new(operators).add_service(health);
+        let admin_routes = Routes::new(operators).add_service(health.clone());
 
         let ports = Self { public, admin, let_go: CancellationToken::new(), servers: TaskTracker::new() };
         for (name, listener, routes) in [
             ("the public port", listeners.public, public_routes),
             ("the admin port", listeners.admin, admin_routes),
         ] {
-            let router = hardened(config, tls.as_ref())?.add_routes(with_reflection(routes)?);
+            let router = hardened(config, tls)?.add_routes(with_reflection(routes)?);
             ports.open(name, listener, router, config, fatal);
         }
         Ok(ports)
     }
 
-    fn open(&self, name: &'static str, listener: TcpListener, router: Router, config: &Config, fatal: &Fatal) {
+    fn open(
+        &self,
+        name: &'static str,
+        listener: TcpListener,
+        router: Router,
+        config: &Config,
+        fatal: &Fatal,
+    ) {
         let limits = Limits {
             connections: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
             handshake_timeout: config.handshake_timeout,

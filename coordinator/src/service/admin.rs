@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use pactum_core::coordinator::{Answer, Event, TransactionOutcome};
+use pactum_core::coordinator::{Event, Refusal, TransactionOutcome};
 use pactum_core::id::{Branch, Gid};
 use pactum_core::vote::{AbortKind, AbortReason};
 use pactum_proto::v1;
@@ -17,6 +17,7 @@ use pactum_proto::v1::admin_service_server::AdminService;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::wire;
 use crate::decision_log::{DecisionLog, StoredState};
 use crate::error::ServiceError;
 use crate::lifecycle::Lifecycle;
@@ -79,20 +80,15 @@ impl Admin {
 
     /// What is to be seen of a transaction that was seen as `last` before.
     async fn look(&self, gid: Gid, last: &v1::Transaction) -> Result<v1::Transaction, ServiceError> {
-        match self.find_exactly(gid).await? {
-            Some(found) => Ok(self.show(&found)),
-            // Ended without a record: its owner's memory still knows how.
-            None => {
-                let Some(id) = last.id.clone() else { return Err(ServiceError::Internal) };
-                let id = id.try_into()?;
-                let request = self.shards.draw_request();
-                let event = Event::OutcomeRequested { id, branches: None, request };
-                match self.shards.ask(request, gid, false, event).await? {
-                    Answer::Outcome(outcome) => Ok(show::ended(last.clone(), outcome)),
-                    answer => Err(ServiceError::unexpected(&answer)),
-                }
-            }
+        if let Some(found) = self.find_exactly(gid).await? {
+            return Ok(self.show(&found));
         }
+        // Ended without a record: its owner's memory still knows how.
+        let id = last.id.clone().ok_or(ServiceError::Internal)?.try_into()?;
+        let request = self.shards.draw_request();
+        let event = Event::OutcomeRequested { id, branches: None, request };
+        let outcome = wire::known(self.shards.ask(request, gid, false, event).await?)?;
+        Ok(show::ended(last.clone(), outcome))
     }
 
     async fn resolve(self, request: v1::ResolveTransactionRequest) -> Result<v1::Outcome, ServiceError> {
@@ -109,20 +105,13 @@ impl Admin {
         let reason = AbortReason::new(AbortKind::Resolved, &request.reason);
         let request = self.shards.draw_request();
         let event = Event::ResolveRequested { id, branches, reason, request };
-        match self.shards.ask(request, id.gid, false, event).await? {
-            Answer::Outcome(outcome) => match outcome {
-                TransactionOutcome::Aborted { .. } => Ok(outcome.into()),
-                TransactionOutcome::Committed { .. } => Err(ServiceError::AlreadyCommitted),
-                TransactionOutcome::Pending | TransactionOutcome::Unknown => Err(ServiceError::OutcomeUnknown),
-                TransactionOutcome::NoRecord => {
-                    Err(ServiceError::NoTransaction { name: id.gid.to_string() })
-                }
-                TransactionOutcome::Forgotten => {
-                    Err(ServiceError::Refused(pactum_core::coordinator::Refusal::Forgotten))
-                }
-            },
-            Answer::Refused(refusal) => Err(ServiceError::Refused(refusal)),
-            answer => Err(ServiceError::unexpected(&answer)),
+        let outcome = wire::known(self.shards.ask(request, id.gid, false, event).await?)?;
+        match outcome {
+            TransactionOutcome::Aborted { .. } => Ok(outcome.into()),
+            TransactionOutcome::Committed { .. } => Err(ServiceError::AlreadyCommitted),
+            TransactionOutcome::Pending | TransactionOutcome::Unknown => Err(ServiceError::OutcomeUnknown),
+            TransactionOutcome::NoRecord => Err(ServiceError::NoTransaction { name: id.gid.to_string() }),
+            TransactionOutcome::Forgotten => Err(ServiceError::Refused(Refusal::Forgotten)),
         }
     }
 

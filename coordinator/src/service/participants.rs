@@ -1,7 +1,7 @@
 //! For participants: one stream each, which carries everything.
 
-use futures::stream::BoxStream;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use pactum_proto::v1;
 use pactum_proto::v1::participants_service_server::ParticipantsService;
 use tonic::{Request, Response, Status, Streaming};

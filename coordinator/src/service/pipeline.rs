@@ -136,7 +136,7 @@ impl Pipeline {
         });
         match converted {
             Ok(Call { gid, starts, event }) => {
-                Some((gid, Input::Request(Request { gid, starts, event, request, to })))
+                Some((gid, Input::Request(Request { gid, starts, event, name: request, to })))
             }
             Err(error) => {
                 to.send(Err(error));

@@ -76,7 +76,9 @@ impl Transactions {
         match self.shards.ask(request, id.gid, true, event).await? {
             Answer::Begun => Ok(wire::begun(id, timeout)),
             Answer::Refused(refusal) => Err(ServiceError::Refused(refusal)),
-            answer => Err(ServiceError::unexpected(&answer)),
+            answer @ (Answer::Enlisted | Answer::Outcome(_) | Answer::Inquiry(_)) => {
+                Err(ServiceError::unexpected(&answer))
+            }
         }
     }
 }
@@ -87,13 +89,19 @@ impl TransactionsService for Transactions {
         self.uncancelled(self.clone().begin(request.into_inner())).await
     }
 
-    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
         let call = v1::pipeline_call::Call::Submit(request.into_inner());
         let outcome = self.clone().outcome(call);
         self.uncancelled(async { Ok(v1::SubmitResponse { outcome: Some(outcome.await?) }) }).await
     }
 
-    async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
+    async fn commit(
+        &self,
+        request: Request<v1::CommitRequest>,
+    ) -> Result<Response<v1::CommitResponse>, Status> {
         let call = v1::pipeline_call::Call::Commit(request.into_inner());
         let outcome = self.clone().outcome(call);
         self.uncancelled(async { Ok(v1::CommitResponse { outcome: Some(outcome.await?) }) }).await
@@ -211,10 +219,14 @@ mod tests {
     fn remembered_begins_are_bounded() {
         let begins = Begins::default();
         for number in 0..=REMEMBERED_BEGINS_MAX {
-            begins.name(&number.to_string(), || TransactionId { incarnation: Incarnation::NIL, gid: Gid::NIL });
+            begins
+                .name(&number.to_string(), || TransactionId { incarnation: Incarnation::NIL, gid: Gid::NIL });
         }
         let remembered = begins.0.lock().unwrap();
-        assert_eq!((remembered.names.len(), remembered.order.len()), (REMEMBERED_BEGINS_MAX, REMEMBERED_BEGINS_MAX));
+        assert_eq!(
+            (remembered.names.len(), remembered.order.len()),
+            (REMEMBERED_BEGINS_MAX, REMEMBERED_BEGINS_MAX)
+        );
         assert!(!remembered.names.contains_key("0"));
     }
 }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pactum_core::coordinator::{Answer, Event, InquiryAnswer, Operation, RequestId, SubmittedBranch, Wait};
+use pactum_core::coordinator::{
+    Answer, Event, InquiryAnswer, Operation, RequestId, SubmittedBranch, TransactionOutcome, Wait,
+};
 use pactum_core::id::{Branch, BranchId, Gid, InstanceId, ResourceName, TransactionId};
 use pactum_core::outcome::Details;
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
@@ -67,8 +69,17 @@ impl Measured for ToApplication {
 pub(crate) enum FromParticipant {
     /// Needs no answer.
     Fact(Gid, Event),
-    Enlist { call_id: u64, id: TransactionId, branch: Branch, time_left: Duration },
-    Inquiry { id: TransactionId, branch: Branch, evidence: Evidence },
+    Enlist {
+        call_id: u64,
+        id: TransactionId,
+        branch: Branch,
+        time_left: Duration,
+    },
+    Inquiry {
+        id: TransactionId,
+        branch: Branch,
+        evidence: Evidence,
+    },
 }
 
 // ---- from the wire -------------------------------------------------------------------------------
@@ -89,7 +100,11 @@ fn details(given: Option<v1::Details>) -> Result<Details, ServiceError> {
     given.map_or_else(|| Ok(Details::default()), |given| Ok(Details::try_from(given)?))
 }
 
-fn timeout(field: &str, given: Option<prost_types::Duration>, limits: &Limits) -> Result<Duration, ServiceError> {
+fn timeout(
+    field: &str,
+    given: Option<prost_types::Duration>,
+    limits: &Limits,
+) -> Result<Duration, ServiceError> {
     match given {
         None => Ok(limits.timeout_default),
         Some(given) => match Duration::try_from(given) {
@@ -358,10 +373,17 @@ fn cut(text: &str) -> &str {
 
 /// The answer to a call for an outcome.
 pub(crate) fn outcome(answer: Answer) -> Result<v1::Outcome, ServiceError> {
+    known(answer).map(Into::into)
+}
+
+/// What an answer says of an outcome.
+pub(crate) fn known(answer: Answer) -> Result<TransactionOutcome, ServiceError> {
     match answer {
-        Answer::Outcome(outcome) => Ok(outcome.into()),
+        Answer::Outcome(outcome) => Ok(outcome),
         Answer::Refused(refusal) => Err(ServiceError::Refused(refusal)),
-        answer @ (Answer::Begun | Answer::Enlisted | Answer::Inquiry(_)) => Err(ServiceError::unexpected(&answer)),
+        answer @ (Answer::Begun | Answer::Enlisted | Answer::Inquiry(_)) => {
+            Err(ServiceError::unexpected(&answer))
+        }
     }
 }
 
@@ -394,7 +416,11 @@ pub(crate) fn enlist_answer(call_id: u64, reply: Reply) -> v1::CoordinatorMessag
 }
 
 /// The answer to an inquiry, if there is one.
-pub(crate) fn inquiry_answer(id: TransactionId, branch: BranchId, reply: Reply) -> Option<v1::CoordinatorMessage> {
+pub(crate) fn inquiry_answer(
+    id: TransactionId,
+    branch: BranchId,
+    reply: Reply,
+) -> Option<v1::CoordinatorMessage> {
     use v1::inquiry_answer::Answer as Told;
     let told = match reply {
         Ok(Answer::Inquiry(InquiryAnswer::Commit(evidence))) => Told::Commit(evidence.into()),
@@ -402,7 +428,9 @@ pub(crate) fn inquiry_answer(id: TransactionId, branch: BranchId, reply: Reply) 
         Ok(Answer::Inquiry(InquiryAnswer::Wait { .. })) => Told::Wait(true),
         Ok(Answer::Inquiry(InquiryAnswer::Quarantine)) => Told::Quarantine(true),
         // Nothing was established: it asks again.
-        Ok(Answer::Refused(_) | Answer::Outcome(_) | Answer::Begun | Answer::Enlisted) | Err(_) => return None,
+        Ok(Answer::Refused(_) | Answer::Outcome(_) | Answer::Begun | Answer::Enlisted) | Err(_) => {
+            return None;
+        }
     };
     let answer = v1::InquiryAnswer { id: Some(id.into()), branch: branch.number(), answer: Some(told) };
     Some(message(ToParticipantMessage::InquiryAnswer(answer)))

@@ -29,9 +29,9 @@ pub(crate) struct Request {
     pub(crate) gid: Gid,
     /// Whether it may open a transaction, so that it is refused when none may be opened.
     pub(crate) starts: bool,
-    /// The same request as in `request`.
+    /// Names the request as `name` does.
     pub(crate) event: Event,
-    pub(crate) request: RequestId,
+    pub(crate) name: RequestId,
     pub(crate) to: ReplyTo,
 }
 
@@ -93,7 +93,7 @@ impl Shards {
     pub(crate) async fn ask(&self, request: RequestId, gid: Gid, starts: bool, event: Event) -> Reply {
         let (sender, answer) = oneshot::channel();
         let to = ReplyTo::Unary(sender);
-        let input = Input::Request(Request { gid, starts, event, request, to });
+        let input = Input::Request(Request { gid, starts, event, name: request, to });
         match self.inputs[self.index(gid)].try_send(input) {
             Ok(()) => answer.await.unwrap_or(Err(ServiceError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => Err(ServiceError::Shed { what: "the queue is full" }),

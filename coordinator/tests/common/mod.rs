@@ -2,9 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pactum_coordinator::decision_log::memory::MemoryLog;
@@ -83,7 +83,8 @@ impl Node {
 
     /// The name of a new transaction, made as the SDK makes it.
     pub async fn draw(&self) -> v1::TransactionId {
-        let info = self.admin.clone().get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
+        let info =
+            self.admin.clone().get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
         v1::TransactionId { incarnation: info.incarnation, gid: Uuid::now_v7().as_bytes().to_vec() }
     }
 
@@ -132,6 +133,7 @@ pub struct Participant {
     up: mpsc::Sender<v1::AttachRequest>,
     down: Streaming<v1::AttachResponse>,
     waiting: VecDeque<Down>,
+    ended: Mutex<BTreeSet<Vec<u8>>>,
 }
 
 impl Participant {
@@ -147,7 +149,8 @@ impl Participant {
             resources: resources_of.collect(),
             version: "test".to_owned(),
         };
-        let first = v1::AttachRequest { messages: vec![v1::ParticipantMessage { message: Some(Up::Hello(hello)) }] };
+        let first =
+            v1::AttachRequest { messages: vec![v1::ParticipantMessage { message: Some(Up::Hello(hello)) }] };
         up.send(first).await.unwrap();
         let mut client = ParticipantsServiceClient::new(node.channel.clone());
         let down = client.attach(ReceiverStream::new(requests)).await?.into_inner();
@@ -159,6 +162,7 @@ impl Participant {
             up,
             down,
             waiting: VecDeque::new(),
+            ended: Mutex::default(),
         };
         match participant.receive().await? {
             Some(Down::Welcome(welcome)) => participant.welcome = welcome,
@@ -179,17 +183,22 @@ impl Participant {
                 return Ok(Some(message));
             }
             match soon("a message", self.down.message()).await? {
-                Some(batch) => self.waiting.extend(batch.messages.into_iter().filter_map(|message| message.message)),
+                Some(batch) => {
+                    self.waiting.extend(batch.messages.into_iter().filter_map(|message| message.message));
+                }
                 None => return Ok(None),
             }
         }
     }
 
-    /// The next message but Welcomes.
+    /// The next message but Welcomes, and but orders that were acknowledged already.
     pub async fn next(&mut self) -> Down {
         loop {
             match self.receive().await.unwrap() {
                 Some(Down::Welcome(_)) => {}
+                // What we have acknowledged may come again.
+                Some(Down::Commit(v1::Commit { id, .. }) | Down::Abort(v1::Abort { id, .. }))
+                    if self.ended.lock().unwrap().contains(&id.as_ref().unwrap().gid) => {}
                 Some(message) => return message,
                 None => panic!("the stream ended"),
             }
@@ -206,9 +215,18 @@ impl Participant {
     }
 
     /// Enlists a branch; answers the error, if any.
-    pub async fn try_enlist(&mut self, id: &v1::TransactionId, number: u64) -> (v1::Branch, Option<v1::CallError>) {
+    pub async fn try_enlist(
+        &mut self,
+        id: &v1::TransactionId,
+        number: u64,
+    ) -> (v1::Branch, Option<v1::CallError>) {
         let branch = self.branch(number);
-        let enlist = v1::Enlist { call_id: number, id: Some(id.clone()), branch: Some(branch.clone()), time_left: None };
+        let enlist = v1::Enlist {
+            call_id: number,
+            id: Some(id.clone()),
+            branch: Some(branch.clone()),
+            time_left: None,
+        };
         self.send(Up::Enlist(enlist)).await;
         loop {
             match self.next().await {
@@ -250,6 +268,7 @@ impl Participant {
 
     pub async fn finished(&self, id: &v1::TransactionId, branch: &v1::Branch, outcome: v1::BranchOutcome) {
         let finished = v1::Finished { id: Some(id.clone()), branch: branch.id, outcome: outcome.into() };
+        self.ended.lock().unwrap().insert(id.gid.clone());
         self.send(Up::Finished(finished)).await;
     }
 

@@ -88,8 +88,7 @@ impl Ask<'_> {
             else {
                 return gave_up(&self.shared.unreachable().to_string());
             };
-            let owner = pipeline.incarnation() == Some(Some(self.id.incarnation));
-            if self.owner_first && !may_have_arrived && !owner {
+            if self.owner_first && !may_have_arrived && !pipeline.owns(self.id.incarnation) {
                 return Asked::OwnerGone { problem: problem.to_string() };
             }
             let answer_by = self.give_up.min(Instant::now() + ANSWER_WAIT_MAX);
@@ -193,10 +192,7 @@ fn read_error(error: &v1::CallError) -> ErrorKind {
 
 /// The question what became of a transaction: a definite one if branches are named.
 pub(super) fn query(id: TransactionId, branches: &[Branch]) -> Call {
-    Call::GetTransaction(v1::GetTransactionRequest {
-        id: Some(id.into()),
-        branches: wire_branches(branches),
-    })
+    Call::GetTransaction(v1::GetTransactionRequest { id: Some(id.into()), branches: wire_branches(branches) })
 }
 
 pub(super) fn wire_branches(branches: &[Branch]) -> Vec<v1::Branch> {

@@ -28,12 +28,7 @@ pub(super) struct Details {
 
 impl Default for Details {
     fn default() -> Self {
-        Self {
-            name: String::new(),
-            labels: BTreeMap::new(),
-            traceparent: None,
-            timeout: TIMEOUT_DEFAULT,
-        }
+        Self { name: String::new(), labels: BTreeMap::new(), traceparent: None, timeout: TIMEOUT_DEFAULT }
     }
 }
 

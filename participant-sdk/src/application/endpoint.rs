@@ -86,13 +86,16 @@ pub(crate) fn endpoint(
         address: address.to_owned(),
         problem: problem.to_owned(),
     };
-    let uri: http::Uri = address
-        .parse()
-        .map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
+    let uri: http::Uri =
+        address.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
     match (uri.scheme_str(), tls) {
         (Some("http"), None) | (Some("https"), Some(_)) => {}
-        (Some("https"), None) => return Err(invalid("https needs TLS settings: name the authority to trust")),
-        (Some("http"), Some(_)) => return Err(invalid("TLS settings need an address that begins with https://")),
+        (Some("https"), None) => {
+            return Err(invalid("https needs TLS settings: name the authority to trust"));
+        }
+        (Some("http"), Some(_)) => {
+            return Err(invalid("TLS settings need an address that begins with https://"));
+        }
         _ => return Err(invalid("http://host:port is needed")),
     }
     if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() {

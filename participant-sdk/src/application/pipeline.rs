@@ -128,14 +128,8 @@ impl Pipeline {
     ) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE_MAX);
         let (state_sender, state) = watch::channel(State::Down { problem: "not connected yet".into() });
-        let task = Task {
-            address: address.clone(),
-            endpoint,
-            connect_timeout,
-            calls,
-            state: state_sender,
-            changes,
-        };
+        let task =
+            Task { address: address.clone(), endpoint, connect_timeout, calls, state: state_sender, changes };
         tokio::spawn(task.run());
         Self { address, queue, state }
     }
@@ -148,11 +142,16 @@ impl Pipeline {
         self.state.borrow().clone()
     }
 
-    /// Whether it is up, and for which incarnation.
-    pub(super) fn incarnation(&self) -> Option<Option<Incarnation>> {
+    /// Whether calls can be sent.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_))
+    }
+
+    /// Whether calls can be sent, and transactions of this incarnation are owned there.
+    pub(super) fn owns(&self, incarnation: Incarnation) -> bool {
         match &*self.state.borrow() {
-            State::Up(welcome) => Some(welcome.incarnation),
-            State::Down { .. } => None,
+            State::Up(welcome) => welcome.incarnation == Some(incarnation),
+            State::Down { .. } => false,
         }
     }
 
@@ -171,11 +170,7 @@ impl Pipeline {
             Ok(Err(_dropped)) => "the stream's task has ended".into(),
             Err(_elapsed) => "no answer came in time".into(),
         };
-        if ticket.take(Ticket::WITHDRAWN) {
-            Answer::NotSent { problem }
-        } else {
-            Answer::Lost { problem }
-        }
+        if ticket.take(Ticket::WITHDRAWN) { Answer::NotSent { problem } } else { Answer::Lost { problem } }
     }
 
     /// Sends one call if there is room, and nobody waits for its answer.
@@ -319,9 +314,8 @@ impl Task {
         drop(outbox);
         match &end {
             End::Closed => {
-                let drained = timeout(CLOSE_WAIT, async {
-                    while let Ok(Some(_)) = responses.message().await {}
-                });
+                let drained =
+                    timeout(CLOSE_WAIT, async { while let Ok(Some(_)) = responses.message().await {} });
                 if drained.await.is_err() {
                     debug!(address = self.address, "the coordinator did not end the stream in time");
                 }
@@ -368,8 +362,7 @@ impl Task {
 
 async fn open(endpoint: Endpoint) -> Result<(Open, Welcome), String> {
     let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
-    let mut client =
-        TransactionsServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
+    let mut client = TransactionsServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
     let (outbox, requests) = mpsc::channel(OUTBOX_MAX);
     let response = client.pipeline(ReceiverStream::new(requests)).await;
     let mut responses = response.map_err(|status| status_text(&status))?.into_inner();

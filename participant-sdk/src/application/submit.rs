@@ -141,7 +141,11 @@ impl Submit {
                     let looked = ask.run(|_| query(id, &[])).await;
                     return settle_look_up(id, Vec::new(), looked, &refusal.to_string());
                 }
-                other => return settle(id, Vec::new(), other),
+                other @ (Asked::Known(_)
+                | Asked::Refused { .. }
+                | Asked::GaveUp { .. }
+                | Asked::OwnerGone { .. }
+                | Asked::Malformed { .. }) => return settle(id, Vec::new(), other),
             }
         }
     }

@@ -44,11 +44,8 @@ impl Begin {
         let (incarnation, floor) = self.shared.live_incarnation().await?;
         let gid = self.shared.gids.make(floor).ok_or(BeginError::FloorTooHigh)?;
         let id = TransactionId { incarnation, gid };
-        let context = Context::with_traceparent(
-            id,
-            self.details.timeout,
-            self.details.traceparent.as_deref(),
-        );
+        let context =
+            Context::with_traceparent(id, self.details.timeout, self.details.traceparent.as_deref());
         Ok(Transaction { shared: self.shared, context, details: self.details, ended: false })
     }
 }
@@ -232,7 +229,11 @@ impl Commit {
                 let looked = ask.run(|_| query(id, &set.branches)).await;
                 settle_look_up(id, set.branches, looked, &refusal.to_string())
             }
-            other => settle(id, set.branches, other),
+            other @ (Asked::Known(_)
+            | Asked::Refused { .. }
+            | Asked::GaveUp { .. }
+            | Asked::OwnerGone { .. }
+            | Asked::Malformed { .. }) => settle(id, set.branches, other),
         }
     }
 }
@@ -247,11 +248,7 @@ impl IntoFuture for Commit {
 }
 
 /// What a commit or a submit tells its caller.
-pub(super) fn settle(
-    id: TransactionId,
-    branches: Vec<Branch>,
-    asked: Asked,
-) -> Result<Outcome, CommitError> {
+pub(super) fn settle(id: TransactionId, branches: Vec<Branch>, asked: Asked) -> Result<Outcome, CommitError> {
     let unknown = |branches, problem| Err(CommitError::Unknown { id, branches, problem });
     match asked {
         Asked::Known(outcome) => match Standing::from(outcome) {
@@ -330,9 +327,9 @@ impl Abort {
                 }
             },
             Asked::Refused { refusal, .. } => not_told(refusal.to_string()),
-            Asked::GaveUp { problem, .. }
-            | Asked::OwnerGone { problem }
-            | Asked::Malformed { problem } => not_told(problem),
+            Asked::GaveUp { problem, .. } | Asked::OwnerGone { problem } | Asked::Malformed { problem } => {
+                not_told(problem)
+            }
         }
     }
 }

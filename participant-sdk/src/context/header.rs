@@ -12,9 +12,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use pactum_core::id::{
-    Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId,
-};
+use pactum_core::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
 use uuid::Uuid;
 
 /// The request header's name.
@@ -69,12 +67,7 @@ pub(crate) struct EnlistedHeader {
 /// Writes the request header. Less than a millisecond left is written as 0.
 pub(crate) fn format_context(id: &TransactionId, time_left: Duration) -> String {
     let time_left = time_left.min(TIME_LEFT_MAX);
-    format!(
-        "{}-{}-{}",
-        id.incarnation.as_uuid().simple(),
-        id.gid.as_uuid().simple(),
-        time_left.as_millis()
-    )
+    format!("{}-{}-{}", id.incarnation.as_uuid().simple(), id.gid.as_uuid().simple(), time_left.as_millis())
 }
 
 /// Reads the request header.
@@ -95,10 +88,7 @@ pub(crate) fn parse_context(text: &str) -> Result<(TransactionId, Duration), Hea
         .ok_or_else(|| malformed("the gid must be 32 lower-case hexadecimal digits, not all zero"))?;
     let millis = parse_millis(millis)
         .ok_or_else(|| malformed("the milliseconds left must be 0 to 3600000, without leading zeros"))?;
-    let id = TransactionId {
-        incarnation: Incarnation::from_uuid(incarnation),
-        gid: Gid::from_uuid(gid),
-    };
+    let id = TransactionId { incarnation: Incarnation::from_uuid(incarnation), gid: Gid::from_uuid(gid) };
     Ok((id, Duration::from_millis(millis)))
 }
 
@@ -170,8 +160,7 @@ pub(crate) fn is_traceparent(text: &str) -> bool {
 
 fn parse_branch(entry: &str) -> Option<Branch> {
     let mut parts = entry.split(':');
-    let (id, resource, instance, marker) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (id, resource, instance, marker) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
         return None;
     }
@@ -223,10 +212,7 @@ mod tests {
         assert_eq!(left, Duration::from_millis(1500));
         assert_eq!(format_context(&id, left), CONTEXT);
         // More than a transaction may have is cut; less than a millisecond is none.
-        for (left, text) in [
-            (Duration::from_hours(2), "3600000"),
-            (Duration::from_micros(999), "0"),
-        ] {
+        for (left, text) in [(Duration::from_hours(2), "3600000"), (Duration::from_micros(999), "0")] {
             let header = format_context(&id, left);
             assert!(header.ends_with(&format!("-{text}")), "{header}");
             assert!(parse_context(&header).is_ok());

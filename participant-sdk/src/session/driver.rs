@@ -325,6 +325,12 @@ impl Driver {
                 }
             }
             Command::Forget { branch, id } => self.forget(id, &branch),
+            Command::ReportQuarantine { key } => {
+                error!(
+                    gid = %key.id.gid, branch = %key.branch,
+                    "nobody can know the branch's decision any more: it stays prepared until an operator ends it"
+                );
+            }
             Command::ReportViolation { key, what } => {
                 self.shared.violations.fetch_add(1, Ordering::Relaxed);
                 error!(gid = %key.id.gid, branch = %key.branch, what, "the protocol was broken");
@@ -343,7 +349,12 @@ impl Driver {
         }
     }
 
-    fn context(&self, id: TransactionId, branch: &Branch, deadline: Option<Instant>) -> Option<BranchContext> {
+    fn context(
+        &self,
+        id: TransactionId,
+        branch: &Branch,
+        deadline: Option<Instant>,
+    ) -> Option<BranchContext> {
         let cluster = self.shared.cluster()?;
         Some(BranchContext {
             name: PreparedName { cluster, id, branch: branch.id },
@@ -356,7 +367,9 @@ impl Driver {
         let key = BranchKey { id, branch: branch.id };
         let refusal = match &hook {
             Hook::Prepare { .. } if self.stopping => Some("the participant is shutting down"),
-            _ if !self.resources.contains_key(&branch.resource) => Some("the resource is not one of this participant's"),
+            _ if !self.resources.contains_key(&branch.resource) => {
+                Some("the resource is not one of this participant's")
+            }
             _ => None,
         };
         let (resource, context) = (self.resources.get(&branch.resource), self.context(id, branch, deadline));
@@ -369,7 +382,8 @@ impl Driver {
             "hook", hook = hook.name(), gid = %id.gid, branch = %branch.id, resource = %branch.resource
         );
         let (resource, observer) = (Arc::clone(resource), self.observer.clone());
-        let prepares = matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. }).then(|| Arc::clone(&self.prepares));
+        let prepares =
+            matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. }).then(|| Arc::clone(&self.prepares));
         let inputs = self.shared.inputs.clone();
         let task = async move {
             let permit = match prepares {

@@ -64,7 +64,12 @@ impl Enlists {
     }
 
     /// The message that enlists the branch, to be sent on this session.
-    pub(crate) fn call(&mut self, key: BranchKey, session: SessionId, now: Instant) -> Option<v1::ParticipantMessage> {
+    pub(crate) fn call(
+        &mut self,
+        key: BranchKey,
+        session: SessionId,
+        now: Instant,
+    ) -> Option<v1::ParticipantMessage> {
         let pending = self.pending.get_mut(&key)?;
         self.last_call += 1;
         self.calls.insert(self.last_call, (session, key));

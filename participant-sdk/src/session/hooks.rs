@@ -202,7 +202,11 @@ fn register(hook: &'static str, answer: Result<RegisterAnswer, String>) -> Regis
     })
 }
 
-fn ended(key: BranchKey, end: Result<Result<BranchOutcome, HookError>, String>, observer: &Observer) -> Event {
+fn ended(
+    key: BranchKey,
+    end: Result<Result<BranchOutcome, HookError>, String>,
+    observer: &Observer,
+) -> Event {
     let error = match end {
         Ok(Ok(outcome)) => {
             if let BranchOutcome::Heuristic(heuristic) = &outcome {

@@ -78,13 +78,16 @@ fn malformed(problem: impl ToString) -> Malformed {
 }
 
 /// Reads one message that came on this session.
-pub(crate) fn read(message: v1::CoordinatorMessage, from: SessionId, clock: Clock) -> Result<Incoming, Malformed> {
+pub(crate) fn read(
+    message: v1::CoordinatorMessage,
+    from: SessionId,
+    clock: Clock,
+) -> Result<Incoming, Malformed> {
     Ok(match message.message.ok_or_else(|| malformed("an empty message"))? {
         FromCoordinator::Welcome(welcome) => Incoming::Welcome(read_welcome(&welcome)?),
-        FromCoordinator::EnlistAnswer(answer) => Incoming::EnlistAnswer {
-            call_id: answer.call_id,
-            refusal: answer.error.map(refusal),
-        },
+        FromCoordinator::EnlistAnswer(answer) => {
+            Incoming::EnlistAnswer { call_id: answer.call_id, refusal: answer.error.map(refusal) }
+        }
         FromCoordinator::Prepare(prepare) => {
             let left = prepare.time_left.and_then(|left| Duration::try_from(left).ok());
             let left = left.unwrap_or(TIME_LEFT_DEFAULT).min(TIME_LEFT_MAX);

@@ -19,11 +19,11 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 /// Far longer than anything here takes; reached only if something is broken.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// What the script does with a call.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     Outcome(TransactionOutcome),
     Error(v1::CallError),
     /// No answer, for ever.
@@ -38,12 +38,10 @@ type Script = Box<dyn FnMut(usize, &Call) -> Reply + Send>;
 
 /// What a stream opens with.
 #[derive(Clone, Debug)]
-pub enum Greeting {
+pub(crate) enum Greeting {
     Welcome(v1::Welcome),
     /// The call is refused.
     Refuse,
-    /// The stream ends at once, and so do those that are open.
-    HangUp,
 }
 
 struct Shared {
@@ -55,10 +53,10 @@ struct Shared {
 }
 
 /// The server; stops when dropped.
-pub struct Coordinator {
+pub(crate) struct Coordinator {
     shared: Arc<Shared>,
-    pub address: String,
-    pub incarnation: Incarnation,
+    pub(crate) address: String,
+    pub(crate) incarnation: Incarnation,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -68,7 +66,7 @@ impl Drop for Coordinator {
     }
 }
 
-pub fn welcome(incarnation: Option<Incarnation>, floor: Gid) -> Greeting {
+pub(crate) fn welcome(incarnation: Option<Incarnation>, floor: Gid) -> Greeting {
     Greeting::Welcome(v1::Welcome {
         cluster: "c0ffee".into(),
         incarnation: incarnation.map(|it| it.as_uuid().as_bytes().to_vec()).unwrap_or_default(),
@@ -78,12 +76,12 @@ pub fn welcome(incarnation: Option<Incarnation>, floor: Gid) -> Greeting {
 
 impl Coordinator {
     /// Starts one whose n-th call (from 0) is answered by `script`.
-    pub async fn start(script: impl FnMut(usize, &Call) -> Reply + Send + 'static) -> Self {
+    pub(crate) async fn start(script: impl FnMut(usize, &Call) -> Reply + Send + 'static) -> Self {
         let incarnation = Incarnation::from_uuid(Uuid::now_v7());
         Self::start_with(incarnation, welcome(Some(incarnation), Gid::NIL), script).await
     }
 
-    pub async fn start_with(
+    pub(crate) async fn start_with(
         incarnation: Incarnation,
         greeting: Greeting,
         script: impl FnMut(usize, &Call) -> Reply + Send + 'static,
@@ -107,17 +105,17 @@ impl Coordinator {
     }
 
     /// Every call so far.
-    pub fn calls(&self) -> Vec<Call> {
+    pub(crate) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().unwrap().clone()
     }
 
     /// Every message so far.
-    pub fn messages(&self) -> Vec<Vec<Call>> {
+    pub(crate) fn messages(&self) -> Vec<Vec<Call>> {
         self.shared.messages.lock().unwrap().clone()
     }
 
     /// Waits until so many calls have come.
-    pub async fn wait_for_calls(&self, count: usize) -> Vec<Call> {
+    pub(crate) async fn wait_for_calls(&self, count: usize) -> Vec<Call> {
         let mut recorded = self.shared.recorded.subscribe();
         let enough = recorded.wait_for(|recorded| *recorded >= count);
         tokio::time::timeout(LONG, enough).await.expect("the calls did not come").unwrap();
@@ -125,7 +123,7 @@ impl Coordinator {
     }
 
     /// Changes what new streams are greeted with; open ones get a Welcome at once.
-    pub fn greet(&self, greeting: Greeting) {
+    pub(crate) fn greet(&self, greeting: Greeting) {
         self.shared.greeting.send_replace(greeting);
     }
 }
@@ -164,14 +162,14 @@ impl TransactionsService for Service {
                         }
                     }
                     request = requests.next() => match request {
-                        Some(Ok(request)) => match shared.answer(request) {
-                            Some(response) => response,
-                            None => {
+                        Some(Ok(request)) => {
+                            let Some(response) = shared.answer(request) else {
                                 let cut = Err(Status::unavailable("cut by the script"));
                                 responses.send(cut).await.ok();
                                 return;
-                            }
-                        },
+                            };
+                            response
+                        }
                         _ => return,
                     },
                 };
@@ -241,7 +239,7 @@ impl Shared {
     }
 }
 
-pub fn committed() -> Reply {
+pub(crate) fn committed() -> Reply {
     Reply::Outcome(TransactionOutcome::Committed {
         read_only: false,
         unfinished: Vec::new(),
@@ -249,7 +247,7 @@ pub fn committed() -> Reply {
     })
 }
 
-pub fn aborted(kind: AbortKind) -> Reply {
+pub(crate) fn aborted(kind: AbortKind) -> Reply {
     Reply::Outcome(TransactionOutcome::Aborted {
         reason: AbortReason::new(kind, "by the script"),
         unfinished: Vec::new(),
@@ -257,7 +255,7 @@ pub fn aborted(kind: AbortKind) -> Reply {
     })
 }
 
-pub fn branch(number: u64) -> Branch {
+pub(crate) fn branch(number: u64) -> Branch {
     Branch {
         id: BranchId::new(number),
         resource: ResourceName::new("bank-a").unwrap(),
@@ -267,7 +265,7 @@ pub fn branch(number: u64) -> Branch {
 }
 
 /// The gid that a call names.
-pub fn gid(call: &Call) -> Gid {
+pub(crate) fn gid(call: &Call) -> Gid {
     let id = match call {
         Call::Commit(call) => &call.id,
         Call::Submit(call) => &call.id,
@@ -278,7 +276,7 @@ pub fn gid(call: &Call) -> Gid {
 }
 
 /// The branches that a call names.
-pub fn branches(call: &Call) -> Vec<Branch> {
+pub(crate) fn branches(call: &Call) -> Vec<Branch> {
     let branches = match call {
         Call::Commit(call) => &call.branches,
         Call::Abort(call) => &call.branches,

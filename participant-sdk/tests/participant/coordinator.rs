@@ -48,8 +48,9 @@ impl Coordinator {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (streams, accepted) = mpsc::unbounded_channel();
         let service = ParticipantsServiceServer::new(Service { streams });
-        let serving =
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let serving = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move { serving.await.unwrap() });
         Self { address, streams: accepted, server }
     }
@@ -114,7 +115,8 @@ impl Stream {
     /// The next message; `None` if the participant ends the stream.
     pub async fn try_recv(&mut self) -> Option<FromParticipant> {
         while self.queue.is_empty() {
-            let request = timeout(PATIENCE, self.requests.message()).await.expect("no message comes").ok()??;
+            let request =
+                timeout(PATIENCE, self.requests.message()).await.expect("no message comes").ok()??;
             self.largest = self.largest.max(request.messages.len());
             self.queue.extend(request.messages);
         }

@@ -53,7 +53,8 @@ async fn a_refused_enlistment_ends_the_branch() {
         let enlist = world.stream.enlist().await;
         refuse(&world.stream, &enlist, None).await;
     };
-    let (enlisted, ()) = tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
+    let (enlisted, ()) =
+        tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
     let Err(EnlistError::Refused(refusal)) = enlisted else { panic!("{enlisted:?}") };
     assert_eq!(refusal.message(), "commit was asked already");
     assert!(refusal.code().starts_with("PACTUM-"));
@@ -73,7 +74,8 @@ async fn a_refusal_for_now_is_repeated() {
         refuse(&world.stream, &enlist, Some(Duration::from_millis(1))).await;
         world.stream.accept_enlist().await;
     };
-    let (enlisted, ()) = tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
+    let (enlisted, ()) =
+        tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
     assert_eq!(enlisted.unwrap().id, BRANCH);
 }
 
@@ -144,8 +146,10 @@ async fn open_work_is_ended_at_the_deadline() {
     let context = Context::new(id(OWNER), Duration::from_millis(300));
     world.bank.open(BRANCH);
     let enlister = world.bank.enlister();
-    let (enlisted, _) =
-        tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), world.stream.accept_enlist());
+    let (enlisted, _) = tokio::join!(
+        enlister.enlist(&context, world.bank.resource_name(), BRANCH),
+        world.stream.accept_enlist()
+    );
     assert_eq!(enlisted.unwrap().id, BRANCH);
     world.bank.until(|calls| calls == ["abort"]).await;
     assert_eq!(world.bank.held(BRANCH), Some(Held::Aborted));

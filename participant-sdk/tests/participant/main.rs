@@ -69,8 +69,10 @@ impl World {
         let branch = BranchId::new(rand::random());
         self.bank.open(branch);
         let enlister = self.bank.enlister();
-        let (enlisted, seen) =
-            tokio::join!(enlister.enlist(&context, self.bank.resource_name(), branch), self.stream.accept_enlist());
+        let (enlisted, seen) = tokio::join!(
+            enlister.enlist(&context, self.bank.resource_name(), branch),
+            self.stream.accept_enlist()
+        );
         assert_eq!(context.enlisted(), [enlisted.unwrap()]);
         (seen.id.unwrap(), seen.branch.unwrap())
     }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pactum::participant::Enlister;
-use pactum::resource::{
-    BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource,
-};
+use pactum::resource::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
 use pactum::{AbortKind, AbortReason, BranchId, Cluster, ResourceName};
 use pactum_core::coordinator::{Operation, RegisterAnswer};
 use pactum_core::id::PreparedName;

@@ -212,8 +212,16 @@ impl Participant {
         if let Some(at) = is_due {
             self.deadlines.insert((at, key));
         }
+        if held.is_blank() {
+            // A register that could not be read leaves nothing behind here.
+            self.branches.remove(&key);
+            return result;
+        }
         match (was_ended, is_ended) {
-            (false, true) => self.ended.push_back(key),
+            (false, true) => {
+                held.ended(now);
+                self.ended.push_back(key);
+            }
             // Found prepared after all (D5).
             (true, false) => self.ended.retain(|ended| *ended != key),
             (true, true) | (false, false) => {}

@@ -32,8 +32,9 @@ const TOO_MUCH_EVERY: u32 = 10;
 /// Which of those it is: the third, so that a short run and the first few shown have one.
 const TOO_MUCH_AT: u32 = 2;
 
-/// A transfer that has not committed by then is aborted.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(20);
+/// A transfer that has not committed by then is aborted. It is also how long a transfer waits for
+/// the vote of a bank that was killed: only that process could have given it.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An outcome that is not known by then is given up on, and counts as in doubt. More than a
 /// restart of anything takes.

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use pactum_core::id::{Branch, Gid, InstanceId, ResourceName};
 use pactum_core::outcome::{DecisionRecord, Details};
-use sqlx::postgres::PgRow;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::session::SessionError;

@@ -112,9 +112,8 @@ impl Session {
                    current_setting('synchronous_standby_names') AS standby_names";
         let row = sqlx::query(sql).fetch_one(&mut self.connection).await.map_err(SessionError::from)?;
         let text = |name: &str| row.try_get::<String, _>(name).map_err(SessionError::from);
-        let refused = |setting, found: String, remedy| {
-            Err(DecisionLogError::Refused { setting, found, remedy })
-        };
+        let refused =
+            |setting, found: String, remedy| Err(DecisionLogError::Refused { setting, found, remedy });
         if row.try_get::<i32, _>("version").map_err(SessionError::from)? < VERSION_MIN {
             return refused("server_version", text("version_text")?, "use PostgreSQL 14 or newer");
         }

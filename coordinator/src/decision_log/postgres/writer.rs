@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::rows;
 use super::session::{Session, SessionError};
-use crate::decision_log::codec::{DecisionColumns, FORMAT};
 use crate::decision_log::batch::rounds;
+use crate::decision_log::codec::{DecisionColumns, FORMAT};
 use crate::decision_log::{DecisionLogError, DecisionWriter, Proposal};
 
 /// `$1` our incarnation, `$2`… the columns, `$10` the format. A commit needs its own incarnation's
@@ -104,7 +104,10 @@ impl PostgresWriter {
             Ok(found) => found.result(proposal),
             Err(_) => ProposalResult::Unknown,
         };
-        Ok(Answers { results: rows.iter().map(|(proposal, _)| result(proposal)).collect(), spent: found.is_err() })
+        Ok(Answers {
+            results: rows.iter().map(|(proposal, _)| result(proposal)).collect(),
+            spent: found.is_err(),
+        })
     }
 
     async fn insert(
@@ -143,10 +146,8 @@ impl PostgresWriter {
         incarnation: Incarnation,
         gids: &[Uuid],
     ) -> Result<Found, DecisionLogError> {
-        let statement = sqlx::query(READ)
-            .bind(gids)
-            .bind(*incarnation.as_uuid())
-            .fetch_all(&mut self.session.connection);
+        let statement =
+            sqlx::query(READ).bind(gids).bind(*incarnation.as_uuid()).fetch_all(&mut self.session.connection);
         let rows = self.session.notices.watch(self.session.limit, statement).await?;
         self.session.barrier().await?;
         let Some(first) = rows.first() else {
@@ -158,7 +159,9 @@ impl PostgresWriter {
             records: BTreeMap::new(),
         };
         for row in &rows {
-            let Some(gid) = row.try_get::<Option<Uuid>, _>("gid").map_err(SessionError::from)? else { continue };
+            let Some(gid) = row.try_get::<Option<Uuid>, _>("gid").map_err(SessionError::from)? else {
+                continue;
+            };
             let record = rows::decision(row);
             if let Err(error) = &record {
                 tracing::error!(%gid, %error, "a record in the decision log cannot be read");
@@ -178,11 +181,10 @@ impl Found {
         }
         match (self.records.get(&gid), proposal.record.decision) {
             (Some(Some(record)), _) => ProposalResult::Lost(Box::new(record.clone())),
-            (Some(None), _) => ProposalResult::Unknown,
             (None, Decision::Commit) if !self.live => ProposalResult::Fenced,
-            // Neither inserted nor there: the row that stood in the way has been deleted since, or its
-            // writer failed. The next attempt will show.
-            (None, _) => ProposalResult::Unknown,
+            // A row that cannot be read. Or neither inserted nor there: what stood in the way has been deleted
+            // since, or its writer failed; the next attempt will show.
+            (Some(None) | None, _) => ProposalResult::Unknown,
         }
     }
 }

@@ -53,7 +53,11 @@ pub(super) async fn advance(connection: &mut SqliteConnection, path: &Path) -> R
     }
     let next = inside + 1;
     write(&file, format!("{inside} {next}\n")).await?;
-    sqlx::query("UPDATE log_state SET generation = ?1").bind(next).execute(connection).await.map_err(database)?;
+    sqlx::query("UPDATE log_state SET generation = ?1")
+        .bind(next)
+        .execute(connection)
+        .await
+        .map_err(database)?;
     write(&file, format!("{next}\n")).await
 }
 

@@ -92,7 +92,8 @@ FROM json_each(?1) AS p WHERE true
 ON CONFLICT (gid) DO UPDATE SET branches = excluded.branches";
 
 /// `?1` gids.
-pub(super) const DROP_UNDECIDED: &str = "DELETE FROM undecided WHERE gid IN (SELECT value FROM json_each(?1))";
+pub(super) const DROP_UNDECIDED: &str =
+    "DELETE FROM undecided WHERE gid IN (SELECT value FROM json_each(?1))";
 
 /// `?1` rows, `?2` now.
 pub(super) const RECORD_HEURISTICS: &str = "\

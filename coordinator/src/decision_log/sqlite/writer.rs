@@ -129,7 +129,8 @@ impl DecisionWriter for SqliteWriter {
                 None
             } else {
                 let gids = gids_text(open);
-                let found = self.inner.run(move |connection| Box::pin(read(connection, incarnation, gids))).await;
+                let found =
+                    self.inner.run(move |connection| Box::pin(read(connection, incarnation, gids))).await;
                 found.inspect_err(|error| tracing::warn!(%error, "what stands could not be read")).ok()
             };
             for (place, (proposal, _)) in places.into_iter().zip(&written) {

@@ -11,8 +11,7 @@ use super::Shared;
 use crate::decision_log::DecisionWriter;
 
 /// Between two attempts to connect. The cap is what a coordinator may lag behind its log's return.
-const RECONNECT: RetryDelay =
-    RetryDelay { first: Duration::from_millis(50), cap: Duration::from_secs(2) };
+const RECONNECT: RetryDelay = RetryDelay { first: Duration::from_millis(50), cap: Duration::from_secs(2) };
 
 /// A lane without work asks its connection whether it is still there, so that the loss of the log is
 /// known before the next decision finds out the slow way.

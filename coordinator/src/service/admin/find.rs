@@ -55,7 +55,11 @@ impl Filter {
     pub(super) fn parse(request: &v1::ListTransactionsRequest) -> Result<Self, ServiceError> {
         let before = match request.page_token.as_str() {
             "" => None,
-            token => Some(token.parse().map_err(|_malformed| ServiceError::malformed("page_token", "it is none of ours"))?),
+            token => Some(
+                token
+                    .parse()
+                    .map_err(|_malformed| ServiceError::malformed("page_token", "it is none of ours"))?,
+            ),
         };
         let state = v1::TransactionState::try_from(request.state)
             .map_err(|_unknown| ServiceError::malformed("state", "it is not a known value"))?;
@@ -118,12 +122,7 @@ impl Admin {
         let size = usize::try_from(filter.size).unwrap_or(usize::MAX);
         let (mut listed, mut before) = (Vec::new(), filter.before);
         for _ in 0..LIST_ROUNDS_MAX {
-            let page = ListPage {
-                limit: filter.size,
-                before,
-                part: None,
-                unfinished_only: !filter.finished,
-            };
+            let page = ListPage { limit: filter.size, before, part: None, unfinished_only: !filter.finished };
             let (found, next) = self.merged(Selection::Page { before, limit: size }, &page).await?;
             for (Reverse(gid), found) in found {
                 if filter.takes(&found) {
@@ -153,9 +152,11 @@ impl Admin {
         let mut found: BTreeMap<Reverse<Gid>, Found> = BTreeMap::new();
         let mut cut = None;
         // The log first: what ends in between is then seen in one of the two at least.
-        let stored = self.log.list(page).await.map_err(|error| ServiceError::LogFailed {
-            why: crate::journal::chain(&error),
-        })?;
+        let stored = self
+            .log
+            .list(page)
+            .await
+            .map_err(|error| ServiceError::LogFailed { why: crate::journal::chain(&error) })?;
         if paged && stored.len() >= limit {
             cut = cut.max(stored.last().map(|last| last.id.gid));
         }

@@ -194,18 +194,21 @@ fn heuristic(found: &Found, decision: Option<Decision>) -> Option<HeuristicOutco
 /// One sentence for people: what it waits for.
 fn waits_for(found: &Found, branches: &[v1::BranchStatus]) -> String {
     let Some(open) = &found.open else {
-        return match state(found) {
-            TransactionState::Undecided => {
-                "its coordinator has ended: an inquiry of a participant, or resolve, closes it".to_owned()
-            }
-            TransactionState::Committing => "a coordinator to drive its unfinished branches".to_owned(),
-            _ => String::new(),
+        let state = state(found);
+        return if state == TransactionState::Undecided {
+            "its coordinator has ended: an inquiry of a participant, or resolve, closes it".to_owned()
+        } else if state == TransactionState::Committing {
+            "a coordinator to drive its unfinished branches".to_owned()
+        } else {
+            String::new()
         };
     };
     match open.phase {
         Phase::Active => "the application to commit or abort".to_owned(),
         Phase::Preparing => format!("votes of {}", named(open, branches, |view| view.vote.is_none())),
-        Phase::Deciding if open.log_unknown => "the answer of the log to a write that may have happened".to_owned(),
+        Phase::Deciding if open.log_unknown => {
+            "the answer of the log to a write that may have happened".to_owned()
+        }
         Phase::Deciding => "the decision to become durable".to_owned(),
         Phase::Committing | Phase::Aborting => {
             format!("{} to finish", named(open, branches, |view| view.outcome.is_none()))
@@ -215,8 +218,8 @@ fn waits_for(found: &Found, branches: &[v1::BranchStatus]) -> String {
 
 /// The resources of some branches, and which of them nobody attached speaks for.
 fn named(open: &TransactionView, shown: &[v1::BranchStatus], wanted: impl Fn(&BranchView) -> bool) -> String {
-    let waited = open.branches.iter().zip(shown).filter(|(view, _)| wanted(view));
-    let names: Vec<String> = waited
+    let missing = open.branches.iter().zip(shown).filter(|(view, _)| wanted(view));
+    let names: Vec<String> = missing
         .map(|(view, shown)| {
             let resource = &view.branch.resource;
             if shown.attached { resource.to_string() } else { format!("{resource} (not attached)") }

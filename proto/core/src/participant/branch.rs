@@ -51,6 +51,8 @@ enum State {
         /// Whether the last hook that ran failed, so that nothing can be assumed of what it did.
         sure: bool,
         inquired_at: Option<Timestamp>,
+        /// Whether it was answered that nothing can be known, and that was reported.
+        quarantined: bool,
     },
     /// The commit hook runs.
     Committing { decided: Evidence, prepared: Option<Evidence> },
@@ -81,6 +83,10 @@ pub(super) struct HeldBranch {
     id: TransactionId,
     branch: Branch,
     state: State,
+    /// The execution that a commit was heard for. It stands, whatever a hook came to (C8, E8).
+    decided: Option<Evidence>,
+    /// When it ended, if it has.
+    ended_at: Option<Timestamp>,
     /// Who asked for the vote that is not sent yet.
     prepare_asked: BTreeSet<SessionId>,
     /// Who asked for the end that has not come yet.
@@ -95,6 +101,8 @@ impl HeldBranch {
             id,
             branch,
             state: State::Unknown,
+            decided: None,
+            ended_at: None,
             prepare_asked: BTreeSet::new(),
             end_asked: BTreeSet::new(),
             register_asked: BTreeSet::new(),
@@ -107,6 +115,16 @@ impl HeldBranch {
 
     pub(super) fn is_ended(&self) -> bool {
         matches!(self.state, State::Ended(_))
+    }
+
+    /// Whether there is nothing to remember, so that the next message may meet no memory at all.
+    pub(super) fn is_blank(&self) -> bool {
+        self.state == State::Unknown && self.decided.is_none()
+    }
+
+    /// Notes when it ended.
+    pub(super) fn ended(&mut self, at: Timestamp) {
+        self.ended_at = Some(at);
     }
 
     /// When the local transaction is given up, or the abort hook is run again.
@@ -242,7 +260,8 @@ impl HeldBranch {
             Vote::Commit(evidence) if then_abort => self.run_abort(Some(evidence.clone()), step),
             Vote::Commit(evidence) => {
                 let evidence = evidence.clone();
-                self.state = State::Prepared { evidence, sure: true, inquired_at: Some(step.now) };
+                let inquired_at = Some(step.now);
+                self.state = State::Prepared { evidence, sure: true, inquired_at, quarantined: false };
             }
             Vote::ReadOnly => self.state = State::Ended(End::ReadOnly),
             Vote::Abort(reason) => self.state = State::Ended(End::Refused(reason.clone())),
@@ -282,6 +301,11 @@ impl HeldBranch {
 
     /// The decision is commit, and durable.
     pub(super) fn commit(&mut self, from: Option<SessionId>, decided: Evidence, step: &mut Step<'_>) {
+        if self.decided.as_ref().is_some_and(|known| !known.same_execution(&decided)) {
+            self.violation("commit came for two executions of one branch", step);
+            self.send_failed(from, "another execution of the branch was decided before", step);
+            return;
+        }
         match &self.state {
             State::Prepared { evidence, sure, .. } => {
                 let prepared = sure.then(|| evidence.clone());
@@ -329,6 +353,7 @@ impl HeldBranch {
             self.send_finished(from, BranchOutcome::Committed, step);
         }
         self.end_asked.extend(from);
+        self.decided = Some(decided.clone());
         let (id, branch) = (self.id, self.branch.clone());
         self.state = State::Committing { decided: decided.clone(), prepared: prepared.clone() };
         step.order(Command::RunCommit { id, branch, decided, prepared });
@@ -336,6 +361,12 @@ impl HeldBranch {
 
     /// The decision is abort.
     pub(super) fn abort(&mut self, from: Option<SessionId>, step: &mut Step<'_>) {
+        if self.decided.is_some() && !self.is_ended() {
+            // Also where the commit hook has failed so far: a decision never turns (C8, E8).
+            self.violation("abort came for a branch whose commit was decided", step);
+            self.send_failed(from, "the branch's commit was decided before", step);
+            return;
+        }
         match &mut self.state {
             State::Prepared { evidence, sure, .. } => {
                 let prepared = sure.then(|| evidence.clone());
@@ -368,12 +399,19 @@ impl HeldBranch {
                 }
                 self.send_finished(from, outcome, step);
             }
-            State::Committing { .. } => {
-                self.violation("abort came for a branch that is being committed", step);
-                self.send_failed(from, "the branch is being committed", step);
+            // Its register decided it (H5).
+            State::Ended(End::Register(RegisterAnswer::Aborted(_))) => {
+                self.send_finished(from, BranchOutcome::Aborted, step);
             }
-            // Its register decides it, and may be asked (H5).
-            State::OnePhase { .. } | State::Settling | State::Ended(End::Register(_)) => {
+            State::Ended(End::Register(RegisterAnswer::Committed)) => {
+                self.violation("abort came for a branch that its register holds committed", step);
+                self.send_finished(from, BranchOutcome::Committed, step);
+            }
+            // Its register decides it, and may be asked; a commit that is decided was met above.
+            State::OnePhase { .. }
+            | State::Settling
+            | State::Committing { .. }
+            | State::Ended(End::Register(RegisterAnswer::Unknown | RegisterAnswer::Forgotten)) => {
                 self.send_failed(from, "the branch has its own register", step);
             }
         }
@@ -415,9 +453,12 @@ impl HeldBranch {
     /// The commit or the abort hook did not end the branch, or may not have.
     pub(super) fn hook_failed(&mut self, error: &Arc<str>, step: &mut Step<'_>) -> Result<(), IllegalEvent> {
         self.state = match &self.state {
-            State::Committing { prepared: Some(evidence), .. } => {
-                State::Prepared { evidence: evidence.clone(), sure: false, inquired_at: None }
-            }
+            State::Committing { prepared: Some(evidence), .. } => State::Prepared {
+                evidence: evidence.clone(),
+                sure: false,
+                inquired_at: None,
+                quarantined: false,
+            },
             // Whoever asks again starts over; so does the next scan that finds it.
             State::Committing { prepared: None, .. } => State::Unknown,
             State::Aborting { prepared } => State::AbortFailed {
@@ -466,9 +507,12 @@ impl HeldBranch {
                 !evidence.same_execution(&found)
                     || inquired_at.is_none_or(|at| at + step.config.inquiry_interval <= step.now)
             }
-            // It reappeared, or the hook's effect was lost with a failover (D5, H6); or the scan was
-            // read before the end: then the answer repeats the end, which is harmless.
-            State::Unknown | State::Ended(End::Outcome { .. } | End::Refused(_) | End::ReadOnly) => true,
+            State::Unknown => true,
+            // It reappeared, or the hook's effect was lost with a failover (D5, H6). What ended just
+            // now was more likely read before its end; if not, the next scan finds it again.
+            State::Ended(End::Outcome { .. } | End::Refused(_) | End::ReadOnly) => {
+                self.ended_at.is_none_or(|at| at + step.config.inquiry_interval <= step.now)
+            }
             // A hook is at work on it; its register is its own database.
             State::Open { .. }
             | State::Preparing { .. }
@@ -480,22 +524,27 @@ impl HeldBranch {
             | State::Ended(End::Register(_)) => false,
         };
         if asks {
-            let sure = false;
-            self.state = State::Prepared { evidence: found.clone(), sure, inquired_at: Some(step.now) };
+            let quarantined = matches!(self.state, State::Prepared { quarantined: true, .. });
+            let (evidence, inquired_at) = (found.clone(), Some(step.now));
+            self.state = State::Prepared { evidence, sure: false, inquired_at, quarantined };
             step.order(Command::SendInquiry { id: self.id, branch: self.branch.clone(), evidence: found });
         }
     }
 
     /// An inquiry was answered. Late answers meet a branch that has moved on, and do nothing.
     pub(super) fn inquiry_answered(&mut self, answer: InquiryAnswer, step: &mut Step<'_>) {
-        if !matches!(self.state, State::Prepared { .. }) {
-            return;
-        }
+        let key = self.key();
+        let State::Prepared { quarantined, .. } = &mut self.state else { return };
         match answer {
             InquiryAnswer::Commit(decided) => self.commit(None, decided, step),
             InquiryAnswer::Abort => self.abort(None, step),
             // The next scan asks again.
-            InquiryAnswer::Wait { .. } | InquiryAnswer::Quarantine => {}
+            InquiryAnswer::Wait { .. } => {}
+            InquiryAnswer::Quarantine => {
+                if !std::mem::replace(quarantined, true) {
+                    step.order(Command::ReportQuarantine { key });
+                }
+            }
         }
     }
 

@@ -239,6 +239,12 @@ pub enum Command {
         /// Its transaction.
         id: TransactionId,
     },
+    /// Nobody can know the branch's decision any more: it stays prepared, and holds its locks, until
+    /// an operator ends it. Reported once; ERROR in the log.
+    ReportQuarantine {
+        /// The branch.
+        key: BranchKey,
+    },
     /// Something happened that only a broken contract explains; ERROR in the log, counted.
     ReportViolation {
         /// The branch.

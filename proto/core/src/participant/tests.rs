@@ -297,6 +297,58 @@ fn a_commit_hook_that_fails_leaves_the_branch_in_doubt_c8() {
 }
 
 #[test]
+fn a_decided_commit_never_turns_into_an_abort_whatever_the_hook_came_to_c8_e8() {
+    for mut core in [Core::prepared(), Core::new()] {
+        core.feed(commit(A));
+        core.feed(failed());
+        let orders = core.feed(abort(B));
+        assert!(violates(&orders));
+        assert!(matches!(orders.last(), Some(Command::SendFailed { to: B, .. })), "{orders:?}");
+        assert_eq!(core.feed(commit(A)), [run_commit(None)]);
+    }
+    // Nor by the answer to an inquiry.
+    let mut core = Core::prepared();
+    core.feed(commit(A));
+    core.feed(failed());
+    assert_eq!(core.feed(found(1)), [inquiry(1)]);
+    let orders = core.feed(Event::InquiryAnswered { key: key(), answer: InquiryAnswer::Abort });
+    assert!(violates(&orders) && orders.len() == 1, "{orders:?}");
+}
+
+#[test]
+fn commit_for_two_executions_is_a_violation_and_the_first_stands_e8() {
+    let mut core = Core::committed();
+    let other = Event::CommitReceived { from: B, id: id(), branch: branch(), evidence: evidence(2) };
+    let orders = core.feed(other);
+    assert!(violates(&orders));
+    assert!(matches!(orders.last(), Some(Command::SendFailed { to: B, .. })), "{orders:?}");
+    assert_eq!(core.feed(commit(B)), [send_finished(B, BranchOutcome::Committed)]);
+}
+
+#[test]
+fn abort_after_the_register_has_aborted_is_acknowledged_h5() {
+    let aborted = RegisterAnswer::Aborted(AbortReason::new(AbortKind::OwnerEnded, "closed"));
+    for (answer, end) in
+        [(aborted, BranchOutcome::Aborted), (RegisterAnswer::Committed, BranchOutcome::Committed)]
+    {
+        let mut core = Core::open();
+        core.feed(settle(A));
+        core.feed(read(answer));
+        let orders = core.feed(abort(B));
+        assert_eq!(orders.last(), Some(&send_finished(B, end.clone())));
+        assert_eq!(violates(&orders), end == BranchOutcome::Committed);
+    }
+}
+
+#[test]
+fn a_register_that_could_not_be_read_leaves_nothing_behind() {
+    let mut core = Core::new();
+    core.feed(settle(A));
+    assert_eq!(core.feed(read(RegisterAnswer::Unknown)), [send_register(A, RegisterAnswer::Unknown)]);
+    assert_eq!(core.0, Core::new().0);
+}
+
+#[test]
 fn an_abort_hook_that_fails_is_run_again_and_the_branch_stays_aborted_c8() {
     for mut core in [Core::open(), Core::prepared()] {
         core.feed(abort(A));
@@ -368,7 +420,9 @@ fn a_branch_found_prepared_inquires_and_obeys_c3_c10() {
     assert_eq!(core.feed_at(found(1), later), [inquiry(1)]);
     let answer = |answer| Event::InquiryAnswered { key: key(), answer };
     assert_eq!(core.feed(answer(InquiryAnswer::Wait { owner: id().incarnation })), []);
-    assert_eq!(core.feed(answer(InquiryAnswer::Quarantine)), []);
+    assert_eq!(core.feed(answer(InquiryAnswer::Quarantine)), [Command::ReportQuarantine { key: key() }]);
+    assert_eq!(core.feed_at(found(1), later + Duration::from_secs(1)), [inquiry(1)]);
+    assert_eq!(core.feed(answer(InquiryAnswer::Quarantine)), [], "it is reported once");
     assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [run_abort(None)]);
     assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [], "a late answer");
     assert_eq!(core.feed(ended(BranchOutcome::Aborted)), []);
@@ -388,7 +442,10 @@ fn a_prepared_branch_whose_decision_does_not_come_inquires_on_a_period() {
 #[test]
 fn a_branch_that_reappears_after_its_end_inquires_again_d5() {
     let mut core = Core::committed();
-    assert_eq!(core.feed(found(1)), [inquiry(1)]);
+    assert_eq!(core.feed(found(1)), [], "most likely read before its end");
+    assert_eq!(core.feed(commit(B)), [send_finished(B, BranchOutcome::Committed)]);
+    let later = NOW + Duration::from_secs(1);
+    assert_eq!(core.feed_at(found(1), later), [inquiry(1)]);
     assert!(!core.0.is_empty());
     let answer = InquiryAnswer::Commit(evidence(1));
     assert_eq!(core.feed(Event::InquiryAnswered { key: key(), answer }), [run_commit(None)]);

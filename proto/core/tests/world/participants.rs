@@ -294,7 +294,7 @@ impl World {
                 let life = self.participants[place].life;
                 self.participants[place].hooks.push(Hook { life, command });
             }
-            Command::Forget { .. } => {}
+            Command::Forget { .. } | Command::ReportQuarantine { .. } => {}
             Command::ReportViolation { key, what } => self.break_promise(format!("{key:?}: {what}")),
         }
     }
@@ -370,6 +370,7 @@ impl World {
             | Command::SendRegisterAnswer { .. }
             | Command::SendInquiry { .. }
             | Command::Forget { .. }
+            | Command::ReportQuarantine { .. }
             | Command::ReportViolation { .. } => return,
         };
         if heard {
@@ -401,6 +402,7 @@ fn prepares(command: &Command) -> Option<BranchKey> {
         | Command::SendRegisterAnswer { .. }
         | Command::SendInquiry { .. }
         | Command::Forget { .. }
+        | Command::ReportQuarantine { .. }
         | Command::ReportViolation { .. } => return None,
     };
     Some(BranchKey { id: *id, branch: branch.id })
