@@ -127,8 +127,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Calls `watch` at every step, from many tasks at once. It must not block for long: the
-    /// participant stands still meanwhile.
+    /// Calls `watch` at every step, from many tasks at once. It must not block for long,
+    /// for the participant stands still meanwhile, and must not panic.
     pub fn new(watch: impl Fn(&Step) + Send + Sync + 'static) -> Self {
         Self { watch: Some(Arc::new(watch)) }
     }

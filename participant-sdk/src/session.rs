@@ -32,6 +32,7 @@ use pactum_proto::v1;
 use pactum_proto::v1::participant_message::Message as ToCoordinator;
 use pactum_proto::v1::participants_service_client::ParticipantsServiceClient;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -181,8 +182,13 @@ impl Session {
             };
             let problem = match opened {
                 Ok(stream) => {
-                    delays = reattach_delays();
-                    match self.serve(stream).await {
+                    let since = Instant::now();
+                    let end = self.serve(stream).await;
+                    // Two streams that end each other must not do so in a tight loop.
+                    if since.elapsed() >= REATTACH_DELAY_MAX {
+                        delays = reattach_delays();
+                    }
+                    match end {
                         End::Stopped => return,
                         End::Again => {
                             info!(
@@ -267,15 +273,11 @@ impl Session {
     /// the cluster, would be another one for each of them.
     fn agree(&self, welcome: &Welcome) -> Result<(), String> {
         let mut other = None;
-        self.shared.cluster.send_if_modified(|cluster| match cluster {
-            Some(known) => {
-                other = (*known != welcome.cluster).then(|| known.clone());
-                false
-            }
-            None => {
-                *cluster = Some(welcome.cluster.clone());
-                true
-            }
+        self.shared.cluster.send_if_modified(|cluster| {
+            let first = cluster.is_none();
+            let known = cluster.get_or_insert_with(|| welcome.cluster.clone());
+            other = (*known != welcome.cluster).then(|| known.clone());
+            first
         });
         match other {
             Some(known) => {
@@ -325,9 +327,7 @@ impl Session {
                 permit = requests.reserve(), if !(batch.is_empty() && taken.is_empty()) => match permit {
                     Ok(permit) => {
                         // There is room again: the transport has taken what was handed over before.
-                        for step in taken.drain(..) {
-                            self.observer.see(&step);
-                        }
+                        self.tell_taken(&mut taken).await;
                         while batch.len() < BATCH_MESSAGES_MAX
                             && let Ok(message) = waiting.try_recv()
                         {
@@ -359,6 +359,21 @@ impl Session {
         // Nothing of this stream comes after this, and the next one is not opened before.
         self.shared.inputs.send(Input::Detached { session }).await.ok();
         end
+    }
+
+    /// Tells an observer what the transport has taken. One that kills the process most likely wants
+    /// the message out before, so the connection's task goes first.
+    async fn tell_taken(&self, taken: &mut Vec<Step>) {
+        const TURNS: usize = 16;
+        if taken.is_empty() {
+            return;
+        }
+        for _ in 0..TURNS {
+            yield_now().await;
+        }
+        for step in taken.drain(..) {
+            self.observer.see(&step);
+        }
     }
 
     /// Hands a batch of messages to the driver.

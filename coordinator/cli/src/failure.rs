@@ -12,6 +12,13 @@ use crate::exit::Exit;
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
+    /// Boxed: nearly every function here returns one in a `Result` and hardly ever makes one.
+    told: Box<Told>,
+}
+
+/// What is told of it.
+#[derive(Debug, Default)]
+struct Told {
     sentence: String,
     causes: Vec<String>,
     code: Option<StableCode>,
@@ -41,7 +48,7 @@ struct FailureJson<'a> {
 impl Failure {
     /// A failure with its sentence: lower case, no full stop.
     pub(crate) fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        Self { exit, sentence: sentence.into(), causes: Vec::new(), code: None, next: None }
+        Self { exit, told: Box::new(Told { sentence: sentence.into(), ..Told::default() }) }
     }
 
     /// A wrong variable, file or value.
@@ -55,9 +62,10 @@ impl Failure {
         let mut next = Some(error);
         while let Some(error) = next {
             let text = error.to_string();
-            let told = self.causes.iter().any(|cause| cause.contains(&text)) || self.sentence.contains(&text);
+            let told = self.told.causes.iter().any(|cause| cause.contains(&text))
+                || self.told.sentence.contains(&text);
             if !text.is_empty() && !told {
-                self.causes.push(text);
+                self.told.causes.push(text);
             }
             next = error.source();
         }
@@ -66,30 +74,30 @@ impl Failure {
 
     /// Adds a cause in words.
     pub(crate) fn cause(mut self, text: impl Into<String>) -> Self {
-        self.causes.push(text.into());
+        self.told.causes.push(text.into());
         self
     }
 
     /// Adds the stable code. What the table of codes says to do is told where nothing better is.
     pub(crate) fn code(mut self, code: ErrorCode) -> Self {
-        self.code = Some(StableCode { reason: code.reason().to_owned(), code: code.code() });
+        self.told.code = Some(StableCode { reason: code.reason().to_owned(), code: code.code() });
         self
     }
 
     /// Adds the stable code that a server sent, which may be newer than this program.
     pub(crate) fn stable_code(mut self, code: Option<StableCode>) -> Self {
-        self.code = code.or(self.code);
+        self.told.code = code.or(self.told.code);
         self
     }
 
     fn remedy(&self) -> Option<&str> {
-        let known = self.code.as_ref().and_then(|code| ErrorCode::from_reason(&code.reason));
-        self.next.as_deref().or_else(|| known.map(ErrorCode::remedy))
+        let known = self.told.code.as_ref().and_then(|code| ErrorCode::from_reason(&code.reason));
+        self.told.next.as_deref().or_else(|| known.map(ErrorCode::remedy))
     }
 
     /// Adds what to do next, unless that was said already.
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
-        self.next.get_or_insert_with(|| next.into());
+        self.told.next.get_or_insert_with(|| next.into());
         self
     }
 
@@ -107,9 +115,9 @@ impl Failure {
     /// One line of JSON.
     pub(crate) fn json(&self) -> String {
         let json = FailureJson {
-            error: &self.sentence,
-            causes: &self.causes,
-            code: self.code.as_ref(),
+            error: &self.told.sentence,
+            causes: &self.told.causes,
+            code: self.told.code.as_ref(),
             next: self.remedy(),
             exit_code: self.exit as u8,
         };
@@ -119,11 +127,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)?;
-        for cause in &self.causes {
+        f.write_str(&self.told.sentence)?;
+        for cause in &self.told.causes {
             write!(f, "\n  because: {cause}")?;
         }
-        if let Some(StableCode { reason, code }) = &self.code {
+        if let Some(StableCode { reason, code }) = &self.told.code {
             write!(f, "\n  reason:  {reason} ({code}); more: pactum explain {code}")?;
         }
         if let Some(next) = self.remedy() {

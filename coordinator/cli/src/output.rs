@@ -22,6 +22,7 @@ use crate::failure::Failure;
 pub(crate) struct Output {
     pub(crate) format: Format,
     pub(crate) quiet: bool,
+    color: ColorChoice,
 }
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -30,13 +31,14 @@ const HINT: Style = AnsiColor::Cyan.on_default();
 impl Output {
     /// As the global options want it.
     pub(crate) fn new(global: &Global) -> Self {
-        let choice = match global.color {
+        let color = match global.color {
             Color::Auto => ColorChoice::Auto,
             Color::Always => ColorChoice::Always,
             Color::Never => ColorChoice::Never,
         };
-        choice.write_global();
-        Self { format: global.output, quiet: global.quiet }
+        // For whoever does not get this value: the log.
+        color.write_global();
+        Self { format: global.output, quiet: global.quiet, color }
     }
 
     /// Whether people read what is printed.
@@ -46,7 +48,13 @@ impl Output {
 
     /// Prints text for people to stdout.
     pub(crate) fn text(&self, text: impl fmt::Display) -> Result<(), Failure> {
-        written(writeln!(AutoStream::auto(io::stdout()).lock(), "{text}"))
+        // A reader that went away (`pactum tx list | head`) is no failure of ours.
+        match writeln!(AutoStream::new(io::stdout(), self.color).lock(), "{text}") {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(Exit::Failed, "stdout cannot be written").because(&error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Prints one document to stdout. With `-o jsonl` on one line, with `-o json` indented.
@@ -57,14 +65,14 @@ impl Output {
         };
         let text =
             text.map_err(|error| Failure::new(Exit::Failed, "no JSON can be made of this").because(&error))?;
-        written(writeln!(io::stdout().lock(), "{text}"))
+        self.text(text)
     }
 
     /// Prints one document to stdout, on a line of its own.
     pub(crate) fn line(&self, document: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(document)
             .map_err(|error| Failure::new(Exit::Failed, "no JSON can be made of this").because(&error))?;
-        written(writeln!(io::stdout().lock(), "{text}"))
+        self.text(text)
     }
 
     /// Tells people what to type next, on stderr.
@@ -77,7 +85,7 @@ impl Output {
     /// Tells people something that is not data, on stderr.
     pub(crate) fn note(&self, text: impl fmt::Display) {
         // Nobody is left to be told if stderr is closed.
-        drop(writeln!(AutoStream::auto(io::stderr()).lock(), "{text}"));
+        drop(writeln!(AutoStream::new(io::stderr(), self.color).lock(), "{text}"));
     }
 
     /// Tells what went wrong, on stderr.
@@ -87,15 +95,5 @@ impl Output {
         } else {
             self.note(failure.json());
         }
-    }
-}
-
-/// A reader that went away (`pactum tx list | head`) is no failure of ours.
-fn written(result: io::Result<()>) -> Result<(), Failure> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Failed, "stdout cannot be written").because(&error))
-        }
-        Ok(()) | Err(_) => Ok(()),
     }
 }

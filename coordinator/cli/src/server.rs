@@ -168,11 +168,12 @@ fn not_bound(config: &Config, error: &io::Error) -> Failure {
         format!("{} and {} cannot both be listened on", config.listen, config.admin_listen),
     )
     .because(error);
-    match error.kind() {
-        io::ErrorKind::AddrInUse => failure.code(ErrorCode::AddressInUse).next(
+    if error.kind() == io::ErrorKind::AddrInUse {
+        failure.code(ErrorCode::AddressInUse).next(
             "another coordinator may run there (`pactum participant list`); `pactum dev --random-ports` or --listen take other ports",
-        ),
-        _ => failure,
+        )
+    } else {
+        failure
     }
 }
 

@@ -104,7 +104,8 @@ async fn operators_see_list_and_resolve_what_a_dev_coordinator_does() {
     let state = support::until("its end is recorded", || {
         let finished = coordinator.ask(&["tx", "list", "--finished", "-o", "json"]);
         let json: serde_json::Value = serde_json::from_str(&stdout(&finished)).unwrap();
-        let order = json["transactions"].as_array().unwrap().iter().find(|tx| tx["gid"] == gid.as_str()).unwrap();
+        let order =
+            json["transactions"].as_array().unwrap().iter().find(|tx| tx["gid"] == gid.as_str()).unwrap();
         assert_eq!(order["name"], "order");
         order["state"].as_str().filter(|state| *state != "committing").map(str::to_owned)
     });

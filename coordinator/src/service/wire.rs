@@ -1,31 +1,34 @@
-//! Between the wire and the core: what a request means as an event, and an answer as a message.
+//! Between the wire and the core: what a request means as an event, and (in [`answers`]) an
+//! answer or an order as a message.
 //!
 //! Single values are converted, and their limits checked, by `pactum_proto::convert`; here they
 //! are put together. Nothing here knows a state.
+
+mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pactum_core::coordinator::{
-    Answer, Event, InquiryAnswer, Operation, RequestId, SubmittedBranch, TransactionOutcome, Wait,
-};
+use pactum_core::coordinator::{Event, Operation, RequestId, SubmittedBranch, Wait};
 use pactum_core::id::{Branch, BranchId, Gid, InstanceId, ResourceName, TransactionId};
 use pactum_core::outcome::Details;
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
 use pactum_proto::limits::{PAYLOAD_BYTES_MAX, PAYLOADS_BYTES_MAX};
 use pactum_proto::v1;
-use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
 use pactum_proto::v1::participant_message::Message as FromParticipantMessage;
 use pactum_proto::v1::pipeline_call::Call as PipelineCall;
 use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 
+pub(crate) use answers::{
+    abort, begun, commit, enlist_answer, inquiry_answer, known, outcome, pipeline_answer, prepare, settle,
+    welcome, welcome_participant,
+};
+
 use crate::error::ServiceError;
-use crate::lifecycle::Standing;
 use crate::outbox::Measured;
 use crate::registry::Registry;
-use crate::reply::Reply;
 use crate::session::{Hello, Registration};
 
 /// Limits and defaults that are this coordinator's own.
@@ -367,142 +370,4 @@ fn cut(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-// ---- to the wire ---------------------------------------------------------------------------------
-
-/// The answer to a call for an outcome.
-pub(crate) fn outcome(answer: Answer) -> Result<v1::Outcome, ServiceError> {
-    known(answer).map(Into::into)
-}
-
-/// What an answer says of an outcome.
-pub(crate) fn known(answer: Answer) -> Result<TransactionOutcome, ServiceError> {
-    match answer {
-        Answer::Outcome(outcome) => Ok(outcome),
-        Answer::Refused(refusal) => Err(ServiceError::Refused(refusal)),
-        answer @ (Answer::Begun | Answer::Enlisted | Answer::Inquiry(_)) => {
-            Err(ServiceError::unexpected(&answer))
-        }
-    }
-}
-
-/// The same on a pipeline.
-pub(crate) fn pipeline_answer(call_id: u64, reply: Reply) -> v1::PipelineAnswer {
-    let answer = match reply.and_then(outcome) {
-        Ok(outcome) => v1::pipeline_answer::Answer::Outcome(outcome),
-        Err(error) => v1::pipeline_answer::Answer::Error(error.call_error()),
-    };
-    v1::PipelineAnswer { call_id, answer: Some(answer) }
-}
-
-/// The answer to Begin.
-pub(crate) fn begun(id: TransactionId, timeout: Duration) -> v1::BeginResponse {
-    let (incarnation, gid) = (id.incarnation.as_uuid().simple(), id.gid.as_uuid().simple());
-    let context = format!("{incarnation}-{gid}-{}", timeout.as_millis());
-    v1::BeginResponse { id: Some(id.into()), context }
-}
-
-/// The answer to Enlist.
-pub(crate) fn enlist_answer(call_id: u64, reply: Reply) -> v1::CoordinatorMessage {
-    let error = match reply {
-        Ok(Answer::Enlisted) => None,
-        Ok(Answer::Refused(refusal)) => Some(ServiceError::Refused(refusal)),
-        Ok(answer) => Some(ServiceError::unexpected(&answer)),
-        Err(error) => Some(error),
-    };
-    let error = error.map(|error| error.call_error());
-    message(ToParticipantMessage::EnlistAnswer(v1::EnlistAnswer { call_id, error }))
-}
-
-/// The answer to an inquiry, if there is one.
-pub(crate) fn inquiry_answer(
-    id: TransactionId,
-    branch: BranchId,
-    reply: Reply,
-) -> Option<v1::CoordinatorMessage> {
-    use v1::inquiry_answer::Answer as Told;
-    let told = match reply {
-        Ok(Answer::Inquiry(InquiryAnswer::Commit(evidence))) => Told::Commit(evidence.into()),
-        Ok(Answer::Inquiry(InquiryAnswer::Abort)) => Told::Abort(true),
-        Ok(Answer::Inquiry(InquiryAnswer::Wait { .. })) => Told::Wait(true),
-        Ok(Answer::Inquiry(InquiryAnswer::Quarantine)) => Told::Quarantine(true),
-        // Nothing was established: it asks again.
-        Ok(Answer::Refused(_) | Answer::Outcome(_) | Answer::Begun | Answer::Enlisted) | Err(_) => {
-            return None;
-        }
-    };
-    let answer = v1::InquiryAnswer { id: Some(id.into()), branch: branch.number(), answer: Some(told) };
-    Some(message(ToParticipantMessage::InquiryAnswer(answer)))
-}
-
-fn message(message: ToParticipantMessage) -> v1::CoordinatorMessage {
-    v1::CoordinatorMessage { message: Some(message) }
-}
-
-fn duration(length: Duration) -> prost_types::Duration {
-    // Fails beyond 290 000 million years only.
-    length.try_into().unwrap_or_default()
-}
-
-/// A Welcome to an application.
-pub(crate) fn welcome(standing: &Standing) -> v1::Welcome {
-    v1::Welcome {
-        cluster: standing.cluster.as_str().to_owned(),
-        incarnation: standing
-            .incarnation
-            .map(|incarnation| incarnation.as_uuid().as_bytes().to_vec())
-            .unwrap_or_default(),
-        floor: standing.floor.as_uuid().as_bytes().to_vec(),
-    }
-}
-
-/// A Welcome to a participant.
-pub(crate) fn welcome_participant(standing: &Standing) -> v1::CoordinatorMessage {
-    message(ToParticipantMessage::Welcome(welcome(standing)))
-}
-
-/// Prepare.
-pub(crate) fn prepare(
-    id: TransactionId,
-    branch: &Branch,
-    operation: Option<Operation>,
-    one_phase: bool,
-    time_left: Duration,
-    details: &Details,
-) -> v1::CoordinatorMessage {
-    message(ToParticipantMessage::Prepare(v1::Prepare {
-        id: Some(id.into()),
-        branch: Some(branch.clone().into()),
-        one_phase,
-        operation: operation.map(|operation| v1::Operation {
-            branch: branch.id.number(),
-            resource: branch.resource.as_str().to_owned(),
-            name: operation.name.as_ref().to_owned(),
-            payload: operation.payload.to_vec(),
-        }),
-        time_left: Some(duration(time_left)),
-        traceparent: details.traceparent.as_ref().to_owned(),
-    }))
-}
-
-/// Commit.
-pub(crate) fn commit(id: TransactionId, branch: &Branch, evidence: &Evidence) -> v1::CoordinatorMessage {
-    message(ToParticipantMessage::Commit(v1::Commit {
-        id: Some(id.into()),
-        branch: Some(branch.clone().into()),
-        evidence: Some(evidence.clone().into()),
-    }))
-}
-
-/// Abort.
-pub(crate) fn abort(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
-    let branch = Some(branch.clone().into());
-    message(ToParticipantMessage::Abort(v1::Abort { id: Some(id.into()), branch }))
-}
-
-/// Settle.
-pub(crate) fn settle(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
-    let branch = Some(branch.clone().into());
-    message(ToParticipantMessage::Settle(v1::Settle { id: Some(id.into()), branch }))
 }

@@ -365,12 +365,16 @@ impl Driver {
     fn start(&mut self, id: TransactionId, branch: &Branch, deadline: Option<Instant>, hook: Hook) {
         self.running += 1;
         let key = BranchKey { id, branch: branch.id };
-        let refusal = match &hook {
-            Hook::Prepare { .. } if self.stopping => Some("the participant is shutting down"),
-            _ if !self.resources.contains_key(&branch.resource) => {
-                Some("the resource is not one of this participant's")
-            }
-            _ => None,
+        let foreign = !branch.instance.is_nil() && branch.instance != self.shared.instance;
+        let refusal = if self.stopping && matches!(hook, Hook::Prepare { .. }) {
+            Some("the participant is shutting down")
+        } else if foreign && matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. }) {
+            // An operation executed here too could end up committed twice.
+            Some("the branch belongs to another instance of the resource")
+        } else if !self.resources.contains_key(&branch.resource) {
+            Some("the resource is not one of this participant's")
+        } else {
+            None
         };
         let (resource, context) = (self.resources.get(&branch.resource), self.context(id, branch, deadline));
         let (None, Some(resource), Some(context)) = (refusal, resource, context) else {

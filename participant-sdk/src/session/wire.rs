@@ -3,6 +3,7 @@
 //! Everything that a coordinator sends is checked here, once. A message that breaks the protocol
 //! ends the stream: what could not be read cannot be answered either.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ const FAILURE_BYTES_MAX: usize = 512;
 const TIME_LEFT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// No transaction lasts longer.
-const TIME_LEFT_MAX: Duration = Duration::from_secs(3600);
+const TIME_LEFT_MAX: Duration = Duration::from_hours(1);
 
 /// The core's time: a length since the participant's start.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +74,8 @@ pub(crate) enum Incoming {
 #[error("a message of the coordinator breaks the protocol: {0}")]
 pub(crate) struct Malformed(String);
 
-fn malformed(problem: impl ToString) -> Malformed {
-    Malformed(problem.to_string())
+fn malformed(problem: impl fmt::Display) -> Malformed {
+    Malformed(format!("{problem}"))
 }
 
 /// Reads one message that came on this session.

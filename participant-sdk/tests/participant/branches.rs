@@ -9,7 +9,7 @@ use pactum_proto::v1::register_answer::Register;
 use pactum_proto::v1::vote::Vote;
 
 use crate::coordinator::{Coordinator, abort, commit, one_phase, prepare, prepare_operation, settle};
-use crate::memory::{Held, Memory};
+use crate::memory::{AtPrepare, Held, Memory};
 use crate::{OWNER, World, id, participant};
 
 fn yes(execution: &str) -> Vote {
@@ -76,7 +76,7 @@ async fn a_vote_is_replayed_on_the_stream_that_asks_again() {
 #[tokio::test]
 async fn a_refusal_is_a_vote_of_no_with_its_reason() {
     let mut world = World::start().await;
-    world.bank.script(|script| script.prepare_refuses = true);
+    world.bank.script(|script| script.prepare = AtPrepare::Refuses);
     let (id, branch) = world.enlisted().await;
     world.stream.send([prepare(&id, &branch)]).await;
     let Vote::Abort(reason) = world.stream.vote().await else { panic!("a no was expected") };
@@ -86,7 +86,7 @@ async fn a_refusal_is_a_vote_of_no_with_its_reason() {
 #[tokio::test]
 async fn a_panic_in_the_prepare_hook_is_a_vote_of_no_and_ends_the_work() {
     let mut world = World::start().await;
-    world.bank.script(|script| script.prepare_panics = true);
+    world.bank.script(|script| script.prepare = AtPrepare::Panics);
     let (id, branch) = world.enlisted().await;
     world.stream.send([prepare(&id, &branch)]).await;
     let Vote::Abort(reason) = world.stream.vote().await else { panic!("a no was expected") };
@@ -140,6 +140,20 @@ async fn a_late_prepare_after_abort_votes_no() {
     assert_eq!(world.stream.finished().await, Outcome::Aborted);
     world.stream.send([prepare_operation(&id, &branch, "debit")]).await;
     assert!(matches!(world.stream.vote().await, Vote::Abort(_)));
+    assert_eq!(world.bank.calls(), ["abort"]);
+}
+
+/// H3: phase 1 is for the instance that is named, and for no other.
+#[tokio::test]
+async fn an_operation_for_another_instance_is_not_executed() {
+    let mut world = World::start().await;
+    let id: v1::TransactionId = id(OWNER).into();
+    let branch = v1::Branch { id: 4, resource: "bank-a".into(), instance: vec![9; 16], marker: false };
+    world.stream.send([prepare_operation(&id, &branch, "debit")]).await;
+    assert!(matches!(world.stream.vote().await, Vote::Abort(_)));
+    // Phase 2 may come to any instance (C5).
+    world.stream.send([abort(&id, &v1::Branch { id: 5, ..branch })]).await;
+    assert_eq!(world.stream.finished().await, Outcome::Aborted);
     assert_eq!(world.bank.calls(), ["abort"]);
 }
 

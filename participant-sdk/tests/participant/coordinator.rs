@@ -17,8 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 /// Far longer than anything takes; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Coordinator {
-    pub address: String,
+pub(crate) struct Coordinator {
+    pub(crate) address: String,
     streams: mpsc::UnboundedReceiver<Stream>,
     server: JoinHandle<()>,
 }
@@ -37,13 +37,13 @@ impl ParticipantsService for Service {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let (to, responses) = mpsc::channel(64);
         let stream = Stream { requests: request.into_inner(), queue: VecDeque::new(), to, largest: 0 };
-        self.streams.send(stream).map_err(|_| Status::unavailable("the test is over"))?;
+        self.streams.send(stream).map_err(|_closed| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(responses)))
     }
 }
 
 impl Coordinator {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (streams, accepted) = mpsc::unbounded_channel();
@@ -56,7 +56,7 @@ impl Coordinator {
     }
 
     /// The next stream that a participant opens, with its Hello; not yet welcomed.
-    pub async fn accept(&mut self) -> (Stream, v1::Hello) {
+    pub(crate) async fn accept(&mut self) -> (Stream, v1::Hello) {
         let mut stream = timeout(PATIENCE, self.streams.recv()).await.expect("nobody attaches").unwrap();
         match stream.recv().await {
             FromParticipant::Hello(hello) => (stream, hello),
@@ -65,7 +65,7 @@ impl Coordinator {
     }
 
     /// The next stream, welcomed as the owner of transactions of this incarnation.
-    pub async fn welcome(&mut self, incarnation: u128) -> Stream {
+    pub(crate) async fn welcome(&mut self, incarnation: u128) -> Stream {
         let (stream, _) = self.accept().await;
         stream.welcome(incarnation).await;
         stream
@@ -79,20 +79,20 @@ impl Drop for Coordinator {
 }
 
 /// One stream. Dropping it ends it.
-pub struct Stream {
+pub(crate) struct Stream {
     requests: Streaming<v1::AttachRequest>,
     queue: VecDeque<v1::ParticipantMessage>,
     to: mpsc::Sender<Result<v1::AttachResponse, Status>>,
     /// Messages in the largest batch so far.
-    pub largest: usize,
+    pub(crate) largest: usize,
 }
 
 impl Stream {
-    pub async fn welcome(&self, incarnation: u128) {
+    pub(crate) async fn welcome(&self, incarnation: u128) {
         self.welcome_to("c1", incarnation).await;
     }
 
-    pub async fn welcome_to(&self, cluster: &str, incarnation: u128) {
+    pub(crate) async fn welcome_to(&self, cluster: &str, incarnation: u128) {
         let welcome = v1::Welcome {
             cluster: cluster.into(),
             incarnation: incarnation.to_be_bytes().to_vec(),
@@ -102,18 +102,18 @@ impl Stream {
     }
 
     /// Sends one batch.
-    pub async fn send(&self, messages: impl IntoIterator<Item = ToParticipant>) {
+    pub(crate) async fn send(&self, messages: impl IntoIterator<Item = ToParticipant>) {
         let messages = messages.into_iter().map(|message| v1::CoordinatorMessage { message: Some(message) });
         self.to.send(Ok(v1::AttachResponse { messages: messages.collect() })).await.unwrap();
     }
 
     /// The next message.
-    pub async fn recv(&mut self) -> FromParticipant {
+    pub(crate) async fn recv(&mut self) -> FromParticipant {
         self.try_recv().await.expect("the stream ended")
     }
 
     /// The next message; `None` if the participant ends the stream.
-    pub async fn try_recv(&mut self) -> Option<FromParticipant> {
+    pub(crate) async fn try_recv(&mut self) -> Option<FromParticipant> {
         while self.queue.is_empty() {
             let request =
                 timeout(PATIENCE, self.requests.message()).await.expect("no message comes").ok()??;
@@ -123,7 +123,7 @@ impl Stream {
         self.queue.pop_front()?.message
     }
 
-    pub async fn enlist(&mut self) -> v1::Enlist {
+    pub(crate) async fn enlist(&mut self) -> v1::Enlist {
         match self.recv().await {
             FromParticipant::Enlist(enlist) => enlist,
             other => panic!("an Enlist was expected, not {other:?}"),
@@ -131,42 +131,42 @@ impl Stream {
     }
 
     /// Takes an Enlist and accepts it.
-    pub async fn accept_enlist(&mut self) -> v1::Enlist {
+    pub(crate) async fn accept_enlist(&mut self) -> v1::Enlist {
         let enlist = self.enlist().await;
         let answer = v1::EnlistAnswer { call_id: enlist.call_id, error: None };
         self.send([ToParticipant::EnlistAnswer(answer)]).await;
         enlist
     }
 
-    pub async fn vote(&mut self) -> v1::vote::Vote {
+    pub(crate) async fn vote(&mut self) -> v1::vote::Vote {
         match self.recv().await {
             FromParticipant::Vote(vote) => vote.vote.unwrap(),
             other => panic!("a Vote was expected, not {other:?}"),
         }
     }
 
-    pub async fn finished(&mut self) -> v1::BranchOutcome {
+    pub(crate) async fn finished(&mut self) -> v1::BranchOutcome {
         match self.recv().await {
             FromParticipant::Finished(finished) => finished.outcome(),
             other => panic!("a Finished was expected, not {other:?}"),
         }
     }
 
-    pub async fn failed(&mut self) -> String {
+    pub(crate) async fn failed(&mut self) -> String {
         match self.recv().await {
             FromParticipant::Failed(failed) => failed.message,
             other => panic!("a Failed was expected, not {other:?}"),
         }
     }
 
-    pub async fn register(&mut self) -> v1::register_answer::Register {
+    pub(crate) async fn register(&mut self) -> v1::register_answer::Register {
         match self.recv().await {
             FromParticipant::RegisterAnswer(answer) => answer.register.unwrap(),
             other => panic!("a RegisterAnswer was expected, not {other:?}"),
         }
     }
 
-    pub async fn inquiry(&mut self) -> v1::Inquiry {
+    pub(crate) async fn inquiry(&mut self) -> v1::Inquiry {
         match self.recv().await {
             FromParticipant::Inquiry(inquiry) => inquiry,
             other => panic!("an Inquiry was expected, not {other:?}"),
@@ -174,7 +174,7 @@ impl Stream {
     }
 }
 
-pub fn prepare(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
+pub(crate) fn prepare(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     ToParticipant::Prepare(v1::Prepare {
         id: Some(id.clone()),
         branch: Some(branch.clone()),
@@ -182,7 +182,7 @@ pub fn prepare(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     })
 }
 
-pub fn prepare_operation(id: &v1::TransactionId, branch: &v1::Branch, name: &str) -> ToParticipant {
+pub(crate) fn prepare_operation(id: &v1::TransactionId, branch: &v1::Branch, name: &str) -> ToParticipant {
     let operation = v1::Operation {
         branch: branch.id,
         resource: branch.resource.clone(),
@@ -197,7 +197,7 @@ pub fn prepare_operation(id: &v1::TransactionId, branch: &v1::Branch, name: &str
     })
 }
 
-pub fn one_phase(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
+pub(crate) fn one_phase(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     ToParticipant::Prepare(v1::Prepare {
         id: Some(id.clone()),
         branch: Some(branch.clone()),
@@ -206,7 +206,7 @@ pub fn one_phase(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     })
 }
 
-pub fn commit(id: &v1::TransactionId, branch: &v1::Branch, execution: &str) -> ToParticipant {
+pub(crate) fn commit(id: &v1::TransactionId, branch: &v1::Branch, execution: &str) -> ToParticipant {
     ToParticipant::Commit(v1::Commit {
         id: Some(id.clone()),
         branch: Some(branch.clone()),
@@ -214,10 +214,10 @@ pub fn commit(id: &v1::TransactionId, branch: &v1::Branch, execution: &str) -> T
     })
 }
 
-pub fn abort(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
+pub(crate) fn abort(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     ToParticipant::Abort(v1::Abort { id: Some(id.clone()), branch: Some(branch.clone()) })
 }
 
-pub fn settle(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
+pub(crate) fn settle(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     ToParticipant::Settle(v1::Settle { id: Some(id.clone()), branch: Some(branch.clone()) })
 }

@@ -53,9 +53,8 @@ async fn a_refused_enlistment_ends_the_branch() {
         let enlist = world.stream.enlist().await;
         refuse(&world.stream, &enlist, None).await;
     };
-    let (enlisted, ()) =
-        tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
-    let Err(EnlistError::Refused(refusal)) = enlisted else { panic!("{enlisted:?}") };
+    let (added, ()) = tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
+    let Err(EnlistError::Refused(refusal)) = added else { panic!("{added:?}") };
     assert_eq!(refusal.message(), "commit was asked already");
     assert!(refusal.code().starts_with("PACTUM-"));
     world.bank.until(|calls| calls == ["abort"]).await;
@@ -74,9 +73,8 @@ async fn a_refusal_for_now_is_repeated() {
         refuse(&world.stream, &enlist, Some(Duration::from_millis(1))).await;
         world.stream.accept_enlist().await;
     };
-    let (enlisted, ()) =
-        tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
-    assert_eq!(enlisted.unwrap().id, BRANCH);
+    let (added, ()) = tokio::join!(enlister.enlist(&context, world.bank.resource_name(), BRANCH), answering);
+    assert_eq!(added.unwrap().id, BRANCH);
 }
 
 /// Only the owner enlists (law 9).
@@ -97,9 +95,9 @@ async fn an_enlistment_goes_to_the_owner_and_waits_for_it() {
         let mut owner = two.welcome(2).await;
         owner.accept_enlist().await
     };
-    let (enlisted, seen) = tokio::join!(enlister.enlist(&context, bank.resource_name(), BRANCH), owner);
+    let (added, seen) = tokio::join!(enlister.enlist(&context, bank.resource_name(), BRANCH), owner);
     assert_eq!(seen.branch.unwrap().id, BRANCH.number());
-    assert_eq!(enlisted.unwrap().id, BRANCH);
+    assert_eq!(added.unwrap().id, BRANCH);
 }
 
 #[tokio::test]
@@ -146,11 +144,11 @@ async fn open_work_is_ended_at_the_deadline() {
     let context = Context::new(id(OWNER), Duration::from_millis(300));
     world.bank.open(BRANCH);
     let enlister = world.bank.enlister();
-    let (enlisted, _) = tokio::join!(
+    let (added, _) = tokio::join!(
         enlister.enlist(&context, world.bank.resource_name(), BRANCH),
         world.stream.accept_enlist()
     );
-    assert_eq!(enlisted.unwrap().id, BRANCH);
+    assert_eq!(added.unwrap().id, BRANCH);
     world.bank.until(|calls| calls == ["abort"]).await;
     assert_eq!(world.bank.held(BRANCH), Some(Held::Aborted));
 }

@@ -2,6 +2,7 @@
 //! needs, with a resource in memory. Rows of the failure matrix are cited by id.
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture shall stop its test, with the place")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "whatever else came is shown")]
 
 mod attach;
 mod branches;
@@ -21,20 +22,20 @@ use crate::coordinator::{Coordinator, Stream};
 use crate::memory::Memory;
 
 /// The incarnation of the only coordinator, where there is one.
-pub const OWNER: u128 = 7;
+pub(crate) const OWNER: u128 = 7;
 
-pub fn id(incarnation: u128) -> TransactionId {
+pub(crate) fn id(incarnation: u128) -> TransactionId {
     TransactionId {
         incarnation: Incarnation::from_uuid(Uuid::from_u128(incarnation)),
         gid: Gid::from_uuid(Uuid::now_v7()),
     }
 }
 
-pub fn context(incarnation: u128) -> Context {
+pub(crate) fn context(incarnation: u128) -> Context {
     Context::new(id(incarnation), Duration::from_secs(30))
 }
 
-pub async fn participant(coordinator: &Coordinator, resource: &Memory) -> Participant {
+pub(crate) async fn participant(coordinator: &Coordinator, resource: &Memory) -> Participant {
     Participant::builder([coordinator.address.clone()])
         .resource(resource.clone())
         .scan_interval(Duration::from_millis(50))
@@ -44,19 +45,19 @@ pub async fn participant(coordinator: &Coordinator, resource: &Memory) -> Partic
 }
 
 /// One coordinator, one participant attached to it, one resource.
-pub struct World {
-    pub coordinator: Coordinator,
-    pub stream: Stream,
-    pub participant: Participant,
-    pub bank: Memory,
+pub(crate) struct World {
+    pub(crate) coordinator: Coordinator,
+    pub(crate) stream: Stream,
+    pub(crate) participant: Participant,
+    pub(crate) bank: Memory,
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Memory::new("bank-a")).await
     }
 
-    pub async fn with(bank: Memory) -> Self {
+    pub(crate) async fn with(bank: Memory) -> Self {
         let mut coordinator = Coordinator::start().await;
         let participant = participant(&coordinator, &bank).await;
         let stream = coordinator.welcome(OWNER).await;
@@ -64,16 +65,16 @@ impl World {
     }
 
     /// Does local work and enlists it.
-    pub async fn enlisted(&mut self) -> (v1::TransactionId, v1::Branch) {
+    pub(crate) async fn enlisted(&mut self) -> (v1::TransactionId, v1::Branch) {
         let context = context(OWNER);
         let branch = BranchId::new(rand::random());
         self.bank.open(branch);
         let enlister = self.bank.enlister();
-        let (enlisted, seen) = tokio::join!(
+        let (added, seen) = tokio::join!(
             enlister.enlist(&context, self.bank.resource_name(), branch),
             self.stream.accept_enlist()
         );
-        assert_eq!(context.enlisted(), [enlisted.unwrap()]);
+        assert_eq!(context.enlisted(), [added.unwrap()]);
         (seen.id.unwrap(), seen.branch.unwrap())
     }
 }

@@ -13,23 +13,31 @@ use pactum_core::vote::Evidence;
 use tokio::sync::watch;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub(crate) enum Held {
     Open,
     Prepared(String),
     Committed(String),
     Aborted,
 }
 
+/// What the prepare hook is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum AtPrepare {
+    #[default]
+    Promises,
+    Refuses,
+    Panics,
+}
+
 /// What the hooks are to do.
 #[derive(Clone, Debug, Default)]
-pub struct Script {
-    pub check_fails: bool,
-    pub prepare_panics: bool,
-    pub prepare_refuses: bool,
+pub(crate) struct Script {
+    pub(crate) check_fails: bool,
+    pub(crate) prepare: AtPrepare,
     /// Commits that fail before one succeeds.
-    pub commit_failures: usize,
-    pub commit_panics: usize,
-    pub marker: bool,
+    pub(crate) commit_failures: usize,
+    pub(crate) commit_panics: usize,
+    pub(crate) marker: bool,
 }
 
 #[derive(Default)]
@@ -45,7 +53,7 @@ struct Store {
 
 /// Clones are the same resource.
 #[derive(Clone)]
-pub struct Memory {
+pub(crate) struct Memory {
     name: ResourceName,
     store: Arc<Mutex<Store>>,
     changes: watch::Sender<u64>,
@@ -54,7 +62,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self {
             name: ResourceName::new(name).unwrap(),
             store: Arc::default(),
@@ -63,45 +71,45 @@ impl Memory {
         }
     }
 
-    pub fn script(&self, change: impl FnOnce(&mut Script)) {
+    pub(crate) fn script(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.lock().script);
     }
 
-    pub fn gate(&self, open: bool) {
+    pub(crate) fn gate(&self, open: bool) {
         self.gate.send_replace(open);
     }
 
-    pub fn resource_name(&self) -> &ResourceName {
+    pub(crate) fn resource_name(&self) -> &ResourceName {
         &self.name
     }
 
-    pub fn enlister(&self) -> Enlister {
+    pub(crate) fn enlister(&self) -> Enlister {
         self.lock().enlister.clone().unwrap()
     }
 
     /// Begins local work.
-    pub fn open(&self, branch: BranchId) {
+    pub(crate) fn open(&self, branch: BranchId) {
         self.lock().held.insert(branch, Held::Open);
     }
 
     /// As if an earlier process had prepared it.
-    pub fn put_prepared(&self, name: PreparedName, execution: &str) {
+    pub(crate) fn put_prepared(&self, name: PreparedName, execution: &str) {
         let mut store = self.lock();
         store.held.insert(name.branch, Held::Prepared(execution.into()));
         store.names.insert(name.branch, name);
     }
 
-    pub fn held(&self, branch: BranchId) -> Option<Held> {
+    pub(crate) fn held(&self, branch: BranchId) -> Option<Held> {
         self.lock().held.get(&branch).cloned()
     }
 
     /// The hooks that were called so far.
-    pub fn calls(&self) -> Vec<String> {
+    pub(crate) fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()
     }
 
     /// Waits until the hooks called satisfy this.
-    pub async fn until(&self, test: impl Fn(&[String]) -> bool) {
+    pub(crate) async fn until(&self, test: impl Fn(&[String]) -> bool) {
         let mut changes = self.changes.subscribe();
         let waiting = async {
             loop {
@@ -153,11 +161,11 @@ impl Resource for Memory {
         let id = branch.name.branch;
         let mut store = self.lock();
         let script = store.script.clone();
-        if script.prepare_refuses {
+        if script.prepare == AtPrepare::Refuses {
             store.held.insert(id, Held::Aborted);
             return Err(AbortReason::new(AbortKind::VotedNo, "not enough money"));
         }
-        assert!(!script.prepare_panics, "the user's hook has a defect");
+        assert!(script.prepare != AtPrepare::Panics, "the user's hook has a defect");
         if operation.is_none() && store.held.get(&id) != Some(&Held::Open) {
             return Err(AbortReason::new(AbortKind::LocalFailure, "nothing is open"));
         }

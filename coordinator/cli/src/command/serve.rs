@@ -23,23 +23,34 @@ pub(crate) struct Serve {
     /// A TOML file with settings
     #[arg(long, env = "PACTUM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The decision log: postgres://user@host/database or sqlite:path/to/log.db [env: PACTUM_LOG]
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The decision log: postgres://user@host/database or sqlite:path/to/log.db [env: PACTUM_LOG]"
+    )]
     log: Option<String>,
     /// A file that holds the log's URL, so that no password stands in a command line
     #[arg(long, env = "PACTUM_LOG_FILE", value_name = "FILE", conflicts_with = "log")]
     log_file: Option<PathBuf>,
-    /// Where applications and participants are served [env: `PACTUM_LISTEN`] [default: 127.0.0.1:7600]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "Where applications and participants are served [env: PACTUM_LISTEN] [default: 127.0.0.1:7600]"
+    )]
     listen: Option<SocketAddr>,
-    /// Where operators are served [env: `PACTUM_ADMIN_LISTEN`] [default: 127.0.0.1:7601]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "Where operators are served [env: PACTUM_ADMIN_LISTEN] [default: 127.0.0.1:7601]"
+    )]
     admin_listen: Option<SocketAddr>,
-    /// The address that others are told [env: `PACTUM_ADVERTISE`] [default: the bound one]
-    #[arg(long, value_name = "URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The address that others are told [env: PACTUM_ADVERTISE] [default: the bound one]"
+    )]
     advertise: Option<String>,
-    /// Serve other than loopback addresses without TLS [env: `PACTUM_UNSAFE_PLAINTEXT`]
-    #[arg(long)]
+    #[arg(long, help = "Serve other than loopback addresses without TLS [env: PACTUM_UNSAFE_PLAINTEXT]")]
     unsafe_plaintext: bool,
     /// Any other setting
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]

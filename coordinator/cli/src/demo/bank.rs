@@ -144,7 +144,8 @@ fn branch_of(step: &Step) -> Option<BranchId> {
         | Step::BranchEnded { branch, .. }
         | Step::AckSent { branch, .. }
         | Step::InquirySent { branch, .. } => Some(*branch),
-        _ => None,
+        // A step that is added later has no branch that we know of.
+        Step::RecoveryScanned { .. } | _ => None,
     }
 }
 

@@ -69,7 +69,14 @@ fn coordinator_branch(step: &pactum_coordinator::observe::Step) -> Option<Branch
         | Step::VoteReceived { branch, .. }
         | Step::DecisionSent { branch, .. }
         | Step::BranchFinished { branch, .. } => Some(*branch),
-        _ => None,
+        // A step that is added later has no branch that we know of.
+        Step::IncarnationStarted { .. }
+        | Step::RecoveryScanned { .. }
+        | Step::DecisionHandedOver { .. }
+        | Step::DecisionDurable { .. }
+        | Step::ClientAnswered { .. }
+        | Step::EndRecorded { .. }
+        | _ => None,
     }
 }
 

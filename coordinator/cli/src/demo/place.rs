@@ -33,7 +33,7 @@ pub(super) enum Place {
         directory: TempDir,
     },
     /// Databases.
-    Postgres(Databases),
+    Postgres(Box<Databases>),
 }
 
 /// Databases of the demo's own.
@@ -45,7 +45,7 @@ pub(super) struct Databases {
     prefix: String,
     connections: u32,
     /// The throw-away server, if it is ours; stopped and removed when dropped.
-    _server: Option<PostgresServer>,
+    server: Option<PostgresServer>,
 }
 
 /// What is found in a bank's database.
@@ -93,12 +93,12 @@ impl Place {
                 .next("write it like postgres://user@host/database")
         })?;
         let prefix = format!("pactum_demo_{:08x}", rand::random::<u32>());
-        let databases = Databases { administration, prefix, connections, _server: server };
+        let databases = Databases { administration, prefix, connections, server };
         if let Err(failure) = databases.create(accounts).await {
             drop(databases.drop_all().await);
             return Err(failure);
         }
-        Ok(Self::Postgres(databases))
+        Ok(Self::Postgres(Box::new(databases)))
     }
 
     /// The coordinator's log.
@@ -123,10 +123,10 @@ impl Place {
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Files { .. } => "SQLite: the embedded log, and a file for each bank",
-            Self::Postgres(Databases { _server: Some(_), .. }) => {
+            Self::Postgres(databases) if databases.server.is_some() => {
                 "PostgreSQL: a throw-away server with a database for the log and one for each bank"
             }
-            Self::Postgres(Databases { _server: None, .. }) => {
+            Self::Postgres(_) => {
                 "PostgreSQL: a database for the log and one for each bank, on the server given"
             }
         }

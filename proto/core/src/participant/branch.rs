@@ -389,7 +389,8 @@ impl HeldBranch {
                 self.end_asked.extend(from);
             }
             State::Aborting { .. } => self.end_asked.extend(from),
-            State::Ended(End::Refused(_) | End::ReadOnly) => {
+            // Let go at its vote, or by its register (H5).
+            State::Ended(End::Refused(_) | End::ReadOnly | End::Register(RegisterAnswer::Aborted(_))) => {
                 self.send_finished(from, BranchOutcome::Aborted, step);
             }
             State::Ended(End::Outcome { outcome, .. }) => {
@@ -398,10 +399,6 @@ impl HeldBranch {
                     self.violation("abort came for a branch that is committed", step);
                 }
                 self.send_finished(from, outcome, step);
-            }
-            // Its register decided it (H5).
-            State::Ended(End::Register(RegisterAnswer::Aborted(_))) => {
-                self.send_finished(from, BranchOutcome::Aborted, step);
             }
             State::Ended(End::Register(RegisterAnswer::Committed)) => {
                 self.violation("abort came for a branch that its register holds committed", step);

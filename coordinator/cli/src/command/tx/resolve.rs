@@ -38,7 +38,8 @@ impl Resolve {
         if self.reason.trim().is_empty() || self.reason.len() > REASON_BYTES_MAX {
             return Err(Failure::usage(format!("--reason must be 1 to {REASON_BYTES_MAX} bytes")));
         }
-        if !self.yes && !self.dry_run && !(output.for_people() && io::stdin().is_terminal()) {
+        let can_ask = output.for_people() && io::stdin().is_terminal();
+        if !(self.yes || self.dry_run || can_ask) {
             return Err(Failure::usage("this asks before it acts, and nobody is there to answer")
                 .code(ErrorCode::ConfirmationNeeded)
                 .next("add --yes if you are sure, or --dry-run to see the plan"));

@@ -67,8 +67,7 @@ impl SqliteBank {
         let branch = BranchId::new(rand::random());
         // Known before it is enlisted: Prepare may come the moment after.
         self.asked().insert((context.id(), branch), Asked { account, amount });
-        let enlisted = enlister.enlist(context, &self.inner.name, branch).await;
-        if let Err(error) = enlisted {
+        if let Err(error) = enlister.enlist(context, &self.inner.name, branch).await {
             self.asked().remove(&(context.id(), branch));
             return Err(ChangeError::NotNow(error.to_string()));
         }

@@ -1,3 +1,17 @@
+//! Answers and orders of the core, as messages.
+
+use std::time::Duration;
+
+use pactum_core::coordinator::{Answer, InquiryAnswer, Operation, TransactionOutcome};
+use pactum_core::id::{Branch, BranchId, TransactionId};
+use pactum_core::outcome::Details;
+use pactum_core::vote::Evidence;
+use pactum_proto::v1;
+use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
+
+use crate::error::ServiceError;
+use crate::lifecycle::Standing;
+use crate::reply::Reply;
 
 /// The answer to a call for an outcome.
 pub(crate) fn outcome(answer: Answer) -> Result<v1::Outcome, ServiceError> {
