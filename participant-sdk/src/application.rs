@@ -30,7 +30,7 @@ use pactum_core::id::{Branch, Cluster, Gid, Incarnation, TransactionId};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use self::ask::{Ask, Asked, query};
+use self::ask::{Ask, Asked, Whom, query};
 pub use self::endpoint::Tls;
 use self::gid::GidMaker;
 pub use self::outcome::{Outcome, Standing};
@@ -104,7 +104,7 @@ impl Pactum {
             deadline: until,
             give_up: until,
             undecided_is_answer: true,
-            owner_first: false,
+            whom: Whom::Anyone,
         };
         match ask.run(|_| query(id, &branches)).await {
             Asked::Known(outcome) => Ok(outcome.into()),

@@ -105,6 +105,8 @@ pub use crate::context::{Context, ContextLayer, WithTransaction};
 pub use crate::error::{AbortError, BeginError, Certainty, CommitError, ConnectError, OutcomeError, Refusal};
 pub use crate::participant::Participant;
 pub use crate::resource::{PostgresResource, Resource};
-pub use pactum_core::id::{Branch, BranchId, Cluster, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
+pub use pactum_core::id::{
+    Branch, BranchId, Cluster, Gid, Incarnation, InstanceId, ResourceName, TransactionId,
+};
 pub use pactum_core::outcome::HeuristicOutcome;
 pub use pactum_core::vote::{AbortKind, AbortReason};

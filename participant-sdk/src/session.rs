@@ -175,6 +175,7 @@ impl Session {
     /// Attaches, serves, and attaches again, until the participant stops.
     pub(crate) async fn run(self) {
         let mut delays = reattach_delays();
+        let mut said = None;
         loop {
             let opened = tokio::select! {
                 () = self.shared.stop.cancelled() => return,
@@ -183,6 +184,7 @@ impl Session {
             let problem = match opened {
                 Ok(stream) => {
                     let since = Instant::now();
+                    said = None;
                     let end = self.serve(stream).await;
                     // Two streams that end each other must not do so in a tight loop.
                     if since.elapsed() >= REATTACH_DELAY_MAX {
@@ -202,7 +204,13 @@ impl Session {
                 }
                 Err(problem) => problem,
             };
-            warn!(address = self.address, problem, "not attached to the coordinator; trying again");
+            // Said once: a long outage is one piece of news.
+            if said.as_ref() == Some(&problem) {
+                debug!(address = self.address, problem, "still not attached to the coordinator");
+            } else {
+                warn!(address = self.address, problem, "not attached to the coordinator; trying again");
+                said = Some(problem.clone());
+            }
             self.note(SessionState::Detached { problem });
             let delay = delays.next().unwrap_or(REATTACH_DELAY_MAX);
             tokio::select! {
@@ -485,4 +493,42 @@ fn reattach_delays() -> backon::ExponentialBackoff {
         .with_jitter()
         .without_max_times()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use pactum_core::id::Incarnation;
+    use pactum_core::participant::BranchKey;
+
+    use super::*;
+
+    fn messages(count: u64, text: &str) -> Vec<v1::ParticipantMessage> {
+        let id = TransactionId { incarnation: Incarnation::NIL, gid: Gid::NIL };
+        let key = |number| BranchKey { id, branch: BranchId::new(number) };
+        (0..count).map(|number| wire::failed(key(number), &text.into())).collect()
+    }
+
+    #[test]
+    fn batches_keep_the_order_and_the_bounds_of_the_protocol() {
+        use prost::Message as _;
+        for (count, text) in [(1, ""), (1024, "x"), (5000, "x"), (3000, &*"x".repeat(2000))] {
+            let mut waiting = messages(count, text);
+            let mut sent = Vec::new();
+            while !waiting.is_empty() {
+                let messages = cut(&mut waiting);
+                assert!(!messages.is_empty() && messages.len() <= BATCH_MESSAGES_MAX);
+                let batch = v1::AttachRequest { messages };
+                assert!(batch.encoded_len() <= 1 << 20);
+                sent.extend(batch.messages);
+            }
+            assert_eq!(sent, messages(count, text));
+        }
+    }
+
+    #[test]
+    fn a_long_failure_is_cut_at_a_character() {
+        let [message] = messages(1, &"é".repeat(300)).try_into().unwrap();
+        let Some(ToCoordinator::Failed(failed)) = message.message else { panic!("another message") };
+        assert_eq!(failed.message, "é".repeat(256));
+    }
 }

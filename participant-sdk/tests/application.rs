@@ -241,6 +241,37 @@ async fn without_any_known_branch_but_with_a_lost_call_the_coordinator_compares_
 }
 
 #[tokio::test]
+async fn only_the_owner_can_say_that_a_lost_call_enlisted_nothing() {
+    // To another coordinator, or to the next incarnation, an empty set is trivially committed.
+    let read_only = |_: usize, _: &Call| {
+        Reply::Outcome(TransactionOutcome::Committed {
+            read_only: true,
+            unfinished: Vec::new(),
+            heuristic: None,
+        })
+    };
+    let coordinator = Coordinator::start(read_only).await;
+    let pactum = connect(&coordinator).await;
+    let transaction = pactum.begin().await.unwrap();
+    transaction.context().header_value();
+    assert!(transaction.commit().await.unwrap().is_committed());
+
+    let transaction = pactum.begin().await.unwrap();
+    transaction.context().header_value();
+    let restarted = Incarnation::from_uuid(Uuid::from_u128(3));
+    coordinator.greet(welcome(Some(restarted), Gid::NIL));
+    let until = tokio::time::Instant::now() + LONG;
+    while pactum.begin().await.unwrap().id().incarnation != restarted {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::task::yield_now().await;
+    }
+    let outcome = transaction.commit().await.unwrap();
+    assert_eq!(outcome.abort_reason().unwrap().kind, AbortKind::BranchSetDiffers);
+    let calls = coordinator.wait_for_calls(2).await;
+    assert!(matches!(calls[..], [Call::Commit(_), Call::Abort(_)]));
+}
+
+#[tokio::test]
 async fn a_set_that_cannot_be_named_whole_is_aborted_and_never_committed() {
     let coordinator = Coordinator::start(|_, _| aborted(AbortKind::Requested)).await;
     let pactum = connect(&coordinator).await;

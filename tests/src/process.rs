@@ -5,10 +5,12 @@
 //! does, so that none outlives the test.
 
 use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 
 use http::{HeaderMap, HeaderValue};
 use pactum::context::{Context, ENLISTED_HEADER};
@@ -16,11 +18,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::Mutex;
 
 use crate::bank::{Books, Entry, Teller};
 use crate::postgres;
+use crate::role::GO_ON;
 use crate::wait::{SOON, eventually};
 
 /// What happens to a process at the nth time that it passes a step.
@@ -41,20 +44,15 @@ impl At {
     }
 }
 
-/// One life of a process. It ends when the pipe does, so the pipe is kept apart from the child:
-/// waiting for a child closes what the child still holds.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    _pipe: Option<ChildStdin>,
-}
-
 /// A child process in a role.
 #[derive(Debug)]
 pub struct Role {
     arguments: Vec<String>,
     address: SocketAddr,
-    child: Mutex<Running>,
+    child: Mutex<Child>,
+    /// Its standard input, apart from the child, since waiting for a child closes what it holds:
+    /// the process ends when the pipe does.
+    pipe: std::sync::Mutex<File>,
     pid: AtomicU32,
     directory: TempDir,
 }
@@ -62,10 +60,10 @@ pub struct Role {
 impl Role {
     async fn start(arguments: Vec<String>, at: Option<At>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let (child, address) = launch(&arguments, "127.0.0.1:0", at, &directory).await;
+        let (child, pipe, address) = launch(&arguments, "127.0.0.1:0", at, &directory).await;
         let address = address.expect("it says so");
-        let pid = AtomicU32::new(child.child.id().expect("it has not been reaped"));
-        Self { arguments, address, child: Mutex::new(child), pid, directory }
+        let pid = AtomicU32::new(child.id().expect("it has not been reaped"));
+        Self { arguments, address, child: Mutex::new(child), pipe: pipe.into(), pid, directory }
     }
 
     /// Where it serves; the same over restarts.
@@ -83,7 +81,7 @@ impl Role {
     /// # Panics
     /// The operating system refuses.
     pub async fn kill(&self) {
-        self.child.lock().await.child.kill().await.expect("a child can be killed");
+        self.child.lock().await.kill().await.expect("a child can be killed");
     }
 
     /// Waits until it has died by SIGKILL.
@@ -92,7 +90,7 @@ impl Role {
     /// It does not, or ends in another way: a crash that nobody planned.
     pub async fn died(&self) {
         let mut child = self.child.lock().await;
-        let status = tokio::time::timeout(SOON, child.child.wait()).await.expect("it dies in time");
+        let status = tokio::time::timeout(SOON, child.wait()).await.expect("it dies in time");
         let signal = std::os::unix::process::ExitStatusExt::signal(&status.expect("a child can be awaited"));
         assert_eq!(signal, Some(9), "it ended by itself:\n{}", self.log());
     }
@@ -110,20 +108,15 @@ impl Role {
         .await;
     }
 
-    /// Lets a stopped one go on.
+    /// Lets a stopped one go on, from the step where it stopped itself.
     ///
     /// # Panics
     /// It has ended.
     pub fn resume(&self) {
-        kill_process(self.pid_of_child(), Signal::CONT).expect("a stopped process can be continued");
-    }
-
-    /// Stops it with SIGSTOP until [`resume`](Self::resume).
-    ///
-    /// # Panics
-    /// It has ended.
-    pub fn pause(&self) {
-        kill_process(self.pid_of_child(), Signal::STOP).expect("a process can be stopped");
+        self.pipe().write_all(&[GO_ON]).expect("a stopped process still holds its end");
+        let pid =
+            i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a process id is a positive i32");
+        kill_process(pid, Signal::CONT).expect("a stopped process can be continued");
     }
 
     /// Kills it if it lives and starts it again at the same address. It may then die before it is
@@ -133,10 +126,11 @@ impl Role {
     /// It does not start.
     pub async fn restart(&self, at: Option<At>) {
         let mut running = self.child.lock().await;
-        running.child.kill().await.expect("a child can be killed");
+        running.kill().await.expect("a child can be killed");
         let listen = self.address.to_string();
-        let (child, _) = launch(&self.arguments, &listen, at, &self.directory).await;
-        self.pid.store(child.child.id().unwrap_or(0), Ordering::SeqCst);
+        let (child, pipe, _) = launch(&self.arguments, &listen, at, &self.directory).await;
+        *self.pipe() = pipe;
+        self.pid.store(child.id().unwrap_or(0), Ordering::SeqCst);
         *running = child;
     }
 
@@ -149,9 +143,8 @@ impl Role {
         self.pid.load(Ordering::SeqCst)
     }
 
-    fn pid_of_child(&self) -> Pid {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
-        pid.expect("a process id is a positive i32")
+    fn pipe(&self) -> MutexGuard<'_, File> {
+        self.pipe.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -175,7 +168,7 @@ async fn launch(
     listen: &str,
     at: Option<At>,
     directory: &TempDir,
-) -> (Running, Option<SocketAddr>) {
+) -> (Child, File, Option<SocketAddr>) {
     let log = File::options().create(true).append(true).open(directory.path().join("log"));
     let mut child = Command::new(program())
         .args(arguments)
@@ -195,8 +188,8 @@ async fn launch(
         let log = std::fs::read_to_string(directory.path().join("log")).unwrap_or_default();
         panic!("{arguments:?} is not ready but says {line:?}:\n{log}");
     }
-    let pipe = child.stdin.take();
-    (Running { child, _pipe: pipe }, address)
+    let pipe = child.stdin.take().expect("it is piped").into_owned_fd().expect("it is a file");
+    (child, pipe.into(), address)
 }
 
 /// `target/debug/deps/TEST-HASH` → `target/debug/pactum-tests-role`.

@@ -3,8 +3,8 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -18,6 +18,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::bank::{self, Entry};
 use crate::cluster;
+
+/// What the parent writes to let a process that stopped itself go on.
+pub(crate) const GO_ON: u8 = b'g';
+
+/// Whether the parent has written it.
+static RESUMED: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 /// What a child was asked to be.
 #[derive(Debug, Default)]
@@ -51,10 +57,11 @@ impl Trap {
     fn spring(&self, step: &str) {
         if step == self.step && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == self.nth {
             kill_process(getpid(), self.signal).expect("a process may signal itself");
-            if self.signal == Signal::KILL {
-                loop {
-                    std::thread::park(); // the signal is on its way
-                }
+            // The signal may reach another thread first, and this one must not go on meanwhile:
+            // after a kill never, after a stop not until the parent says so.
+            let mut resumed = RESUMED.0.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*resumed {
+                resumed = RESUMED.1.wait(resumed).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
@@ -69,7 +76,13 @@ pub fn run(arguments: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::new("info,sqlx=warn");
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     std::thread::spawn(|| {
-        drop(std::io::stdin().read_to_end(&mut Vec::new()));
+        let mut byte = [0];
+        while matches!(std::io::stdin().read(&mut byte), Ok(1)) {
+            if byte == [GO_ON] {
+                *RESUMED.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                RESUMED.1.notify_all();
+            }
+        }
         std::process::exit(0); // whoever started this is gone
     });
     tokio::runtime::Runtime::new()?.block_on(async {

@@ -67,7 +67,8 @@ async fn a_two_branch_commit_is_driven_from_the_proto_alone_in_another_language(
     })
     .await
     .unwrap();
-    let claims = String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with("ok: ")).count();
+    let claims =
+        String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.starts_with("ok: ")).count();
     assert_eq!(claims, CLAIMS, "{}", String::from_utf8_lossy(&output.stdout));
     coordinator.stop().await.unwrap();
 }

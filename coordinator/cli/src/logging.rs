@@ -6,8 +6,16 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Global, LogFormat};
 use crate::failure::Failure;
 
-/// Sets the process's log up. `PACTUM_LOG_LEVEL` or else `RUST_LOG` is the filter, if set.
-pub(crate) fn start(global: &Global) -> Result<(), Failure> {
+/// What is logged by most commands if nothing else is asked for. Slow statements are no news to
+/// somebody who typed none.
+pub(crate) const USUAL: &str = "warn,sqlx=error";
+
+/// The same for the demo, where connections break because it kills processes.
+pub(crate) const DEMO: &str = "error";
+
+/// Sets the process's log up. `PACTUM_LOG_LEVEL` or else `RUST_LOG` is the filter, if set; if
+/// nothing is said, `unasked` is.
+pub(crate) fn start(global: &Global, unasked: &str) -> Result<(), Failure> {
     let asked = ["PACTUM_LOG_LEVEL", "RUST_LOG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| (name, text)));
@@ -18,8 +26,7 @@ pub(crate) fn start(global: &Global) -> Result<(), Failure> {
                 .next("write it like info or pactum_coordinator=debug,warn")
         })?,
         None => EnvFilter::new(match global.verbose {
-            // Slow statements are no news to somebody who asked for none.
-            0 => "warn,sqlx=error",
+            0 => unasked,
             1 => "info,sqlx=warn",
             2 => "info,sqlx=warn,pactum=debug,pactum_core=debug,pactum_coordinator=debug",
             _ => "debug",

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
     // Several crates below speak TLS; without one provider chosen here rustls panics when two are
     // linked. An error means that one is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let result = logging::start(&cli.global).and_then(|()| {
+    let unasked = if matches!(cli.command, Command::Demo(_)) { logging::DEMO } else { logging::USUAL };
+    let result = logging::start(&cli.global, unasked).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
             Failure::new(Exit::Failed, "the asynchronous runtime could not be started").because(&error)
         })?;

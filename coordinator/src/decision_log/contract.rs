@@ -3,7 +3,7 @@
 //! Each function states one claim by its name and panics if it does not hold. Each wants an empty
 //! log of its own. [`decision_log_contract!`](crate::decision_log_contract) makes a test of each:
 //!
-//! ```ignore
+//! ```text
 //! pactum_coordinator::decision_log_contract!(async || Fixture::new().await);
 //! ```
 //! where the fixture has a method `log(&self) -> Arc<dyn DecisionLog>` and keeps alive what the log

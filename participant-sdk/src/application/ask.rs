@@ -47,9 +47,19 @@ pub(super) struct Ask<'a> {
     pub(super) give_up: Instant,
     /// Whether an undecided transaction is an answer, or a reason to ask again.
     pub(super) undecided_is_answer: bool,
-    /// Whether the first delivery may go to a coordinator that does not own the transaction. Not for
-    /// a Submit: at another one it would be a look-up of something that never started.
-    pub(super) owner_first: bool,
+    pub(super) whom: Whom,
+}
+
+/// Which coordinators are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    /// The owner, and after a silence any other.
+    Anyone,
+    /// The same, but the first delivery goes to the owner: at another one a Submit would be a look-up of
+    /// something that never started.
+    OwnerFirst,
+    /// Nobody but the owner.
+    Owner,
 }
 
 /// What the asking came to.
@@ -65,7 +75,7 @@ pub(super) enum Asked {
     },
     /// Time is up.
     GaveUp { problem: String, may_have_arrived: bool },
-    /// The owner cannot be reached, nothing was delivered, and another coordinator is there.
+    /// Only the owner may be asked ([`Whom`]), and others are there but it is not.
     OwnerGone { problem: String },
     /// An answer that is not understood.
     Malformed { problem: String },
@@ -84,11 +94,21 @@ impl Ask<'_> {
             if Instant::now() >= limit {
                 return gave_up(&problem);
             }
-            let Some(pipeline) = self.shared.find(limit, || self.shared.choose(&self.id, silent)).await
+            let Some(pipeline) = self
+                .shared
+                .find(limit, || {
+                    self.shared.choose(&self.id, if self.whom == Whom::Owner { 0 } else { silent })
+                })
+                .await
             else {
                 return gave_up(&self.shared.unreachable().to_string());
             };
-            if self.owner_first && !may_have_arrived && !pipeline.owns(self.id.incarnation) {
+            let must_own = match self.whom {
+                Whom::Anyone => false,
+                Whom::OwnerFirst => !may_have_arrived,
+                Whom::Owner => true,
+            };
+            if must_own && !pipeline.owns(self.id.incarnation) {
                 return Asked::OwnerGone { problem: problem.to_string() };
             }
             let answer_by = self.give_up.min(Instant::now() + ANSWER_WAIT_MAX);

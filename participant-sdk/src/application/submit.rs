@@ -10,7 +10,7 @@ use pactum_proto::v1::pipeline_call::Call;
 use tokio::time::{Instant, sleep};
 
 use super::Shared;
-use super::ask::{Ask, Asked, query};
+use super::ask::{Ask, Asked, Whom, query};
 use super::details::{Details, details_options};
 use super::outcome::Outcome;
 use super::transaction::{BoxFuture, settle, settle_look_up};
@@ -111,7 +111,7 @@ impl Submit {
                 deadline,
                 give_up: deadline + self.shared.grace,
                 undecided_is_answer: false,
-                owner_first: true,
+                whom: Whom::OwnerFirst,
             };
             let asked = ask
                 .run(|time_left| {

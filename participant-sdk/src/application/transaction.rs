@@ -12,7 +12,7 @@ use pactum_proto::v1;
 use pactum_proto::v1::pipeline_call::Call;
 
 use super::Shared;
-use super::ask::{Ask, Asked, query, wire_branches};
+use super::ask::{Ask, Asked, Whom, query, wire_branches};
 use super::details::{Details, details_options};
 use super::outcome::{Outcome, Standing};
 use crate::context::{BranchSet, Context};
@@ -126,6 +126,29 @@ impl Transaction {
         Abort { transaction: self, message: String::from("the application aborted it") }
     }
 
+    /// The end of a commit that named no branch although a call's answer was lost. Only the owner knows
+    /// whether that call enlisted; to any other coordinator an empty set is trivially committed.
+    /// What enlisted unnamed is never prepared, so without the owner's word *aborted* is true at
+    /// every branch that there may be.
+    fn settle_empty(&self, set: &BranchSet, asked: Asked) -> Outcome {
+        let problem = match asked {
+            Asked::Known(outcome) => match Standing::from(outcome) {
+                Standing::Decided(outcome) => return outcome,
+                Standing::Pending | Standing::Unknown | Standing::NoRecord | Standing::Forgotten => {
+                    String::from("its owner does not know it")
+                }
+            },
+            Asked::Refused { refusal, .. } => refusal.to_string(),
+            Asked::GaveUp { problem, .. } | Asked::OwnerGone { problem } | Asked::Malformed { problem } => {
+                problem
+            }
+        };
+        let text =
+            format!("a call in it got no answer, so work may be missing, and nobody could say: {problem}");
+        self.tell_abort(set, "a call in it got no answer");
+        Outcome::aborted(AbortReason::new(AbortKind::BranchSetDiffers, &text))
+    }
+
     fn abort_call(&self, branches: &[Branch], message: &str) -> Call {
         Call::Abort(v1::AbortRequest {
             id: Some(self.id().into()),
@@ -206,7 +229,7 @@ impl Commit {
             deadline,
             give_up: deadline + transaction.shared.grace,
             undecided_is_answer: false,
-            owner_first: false,
+            whom: if set.branches.is_empty() { Whom::Owner } else { Whom::Anyone },
         };
         let wire = wire_branches(&set.branches);
         let details = transaction.details.wire();
@@ -222,6 +245,9 @@ impl Commit {
                 })
             })
             .await;
+        if set.branches.is_empty() {
+            return Ok(transaction.settle_empty(&set, asked));
+        }
         match asked {
             Asked::Refused { refusal, may_have_arrived: true } => {
                 // The refusal speaks of its own delivery. An earlier one may have been carried out,
@@ -314,7 +340,7 @@ impl Abort {
             deadline: until,
             give_up: until,
             undecided_is_answer: false,
-            owner_first: false,
+            whom: Whom::Anyone,
         };
         let asked = ask.run(|_| transaction.abort_call(&set.branches, &self.message)).await;
         self.transaction.ended = true;

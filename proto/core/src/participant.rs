@@ -21,7 +21,9 @@
 //! 5. After Abort a late Prepare votes no (E3): every end leaves a memory.
 //! 6. A branch of which there is no memory may be prepared all the same: Commit and Abort of it go
 //!    to the resource, which finds out by evidence (law 8, C10).
-//! 7. A hook that fails at commit or abort leaves the branch as it was, to be asked for again (C8).
+//! 7. A hook that fails at commit or abort leaves the branch as it was, to be asked for again; what
+//!    was decided stays decided, so a commit that failed is never followed by an abort (C8).
+//! 8. What a scan read before the branch's end is not taken for a branch that reappeared (D5).
 
 mod branch;
 mod config;

@@ -38,7 +38,8 @@ pub(crate) struct Transfer {
     #[arg(long, value_name = "URL", num_args = 0..=1, default_missing_value = "", hide_default_value = true)]
     pub(crate) postgres: Option<String>,
     /// Kill a process there, once, half way, and start it again: coordinator@decided,
-    /// participant@prepared, or any step that they report, as in coordinator@vote-received
+    /// participant@prepared, participant@promised (before its vote), or any step that they report, as
+    /// in coordinator@vote-received
     #[arg(long, value_name = "WHO@STEP")]
     pub(crate) crash: Option<Crash>,
 }
@@ -96,6 +97,8 @@ impl FromStr for Crash {
             (Role::Coordinator, "decided") => "decision-durable",
             // The vote has left: the bank has promised and does not know what becomes of it.
             (Role::Participant, "prepared") => "vote-sent",
+            // The promise is durable and the vote has not left.
+            (Role::Participant, "promised") => "prepared",
             (_, step) => step,
         };
         if known.contains(&step) {
@@ -132,6 +135,7 @@ mod tests {
     fn a_crash_is_who_and_where() {
         let crash: Crash = "coordinator@decided".parse().unwrap();
         assert_eq!(crash.to_string(), "coordinator@decision-durable");
+        assert_eq!("participant@promised".parse::<Crash>().unwrap().step, "prepared");
         let crash: Crash = "participant@prepared".parse().unwrap();
         assert_eq!(crash.to_string(), "participant@vote-sent");
         for bad in ["coordinator", "coordinator@lunch", "bank@prepared", "participant@decision-durable"] {

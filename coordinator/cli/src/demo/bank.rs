@@ -63,6 +63,10 @@ enum Bank {
 /// The coordinator serves before a bank is started, so that this is a fault if it passes.
 const ATTACH_WITHIN: Duration = Duration::from_secs(15);
 
+/// What is held without a decision is asked about this often: nobody watching a demo wants to wait
+/// for the default, and two banks' questions are no load.
+const SCAN_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A bank that serves.
 #[derive(Debug)]
 pub(super) struct Serving {
@@ -79,6 +83,7 @@ impl Serving {
             move |error: &(dyn std::error::Error + 'static)| Failure::new(Exit::Failed, what).because(error)
         };
         let builder = Participant::builder([orders.coordinator.clone()])
+            .scan_interval(SCAN_INTERVAL)
             .observer(Observer::new(move |step| reporter.step(step.name(), step.gid(), branch_of(step))));
         let (bank, builder) = match &orders.store {
             Store::Sqlite(path) => {

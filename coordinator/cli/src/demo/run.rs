@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pactum::Pactum;
-use pactum_core::id::Gid;
+use pactum_core::id::{Gid, PreparedName};
 use pactum_proto::v1;
 use pactum_proto::v1::admin_service_client::AdminServiceClient;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,7 +27,8 @@ use super::workload::{ACCOUNTS_PER_WORKER, Application, Finished, Transfer};
 use crate::command::demo::{Role, Transfer as Options};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::view::TransactionView;
+use crate::output::{Output, transaction};
 
 /// So many transfers are made one after the other first, and shown step by step: two that commit
 /// and one that is refused.
@@ -130,7 +131,7 @@ async fn system(
     let application = Application::new(pactum, addresses, states);
 
     let before = place.survey().await?;
-    let gathered = transfer(options, &application, output).await;
+    let gathered = make_transfers(options, &application, output).await;
     let open = until_quiet(place, admin).await?;
     let after = place.survey().await?;
     drop((coordinator, banks));
@@ -141,6 +142,12 @@ async fn system(
     }
     let summary = summarize(options, place, &before, &after, &open, &gathered, &steps);
     show(&summary, &gathered, &steps, output)?;
+    for name in &open.held {
+        output.note(format_args!("held to the end: {name}"));
+    }
+    for transaction in &open.at_coordinator {
+        output.note(format_args!("open to the end: {}", transaction::watch_line(transaction)));
+    }
     summary.verdict()
 }
 
@@ -192,7 +199,7 @@ fn reporting(options: &Options, role: Role) -> Reporting {
 }
 
 /// Makes all transfers.
-async fn transfer(options: &Options, application: &Application, output: &Output) -> Gathered {
+async fn make_transfers(options: &Options, application: &Application, output: &Output) -> Gathered {
     let total = options.transfers;
     let bar = progress(total, output);
     let mut tally = Tally::new();
@@ -252,31 +259,46 @@ fn progress(total: u32, output: &Output) -> ProgressBar {
 
 /// Waits until nobody holds anything and the coordinator knows of nothing open. Answers what is
 /// open when the wait has ended: empty, or it was too long.
-async fn until_quiet(place: &Place, admin: SocketAddr) -> Result<BTreeSet<Gid>, Failure> {
+async fn until_quiet(place: &Place, admin: SocketAddr) -> Result<Open, Failure> {
     let until = Instant::now() + QUIET_WITHIN;
     loop {
         let held = place.survey().await?.held;
         let at_coordinator = open_at(admin).await;
         let quiet = held.is_empty() && matches!(&at_coordinator, Ok(open) if open.is_empty());
         if quiet || Instant::now() >= until {
-            let mut open = at_coordinator.map_err(|status| {
+            let at_coordinator = at_coordinator.map_err(|status| {
                 Failure::new(Exit::Failed, "the coordinator does not say what is open").because(&status)
             })?;
-            open.extend(held.into_iter().map(|name| name.id.gid));
-            return Ok(open);
+            return Ok(Open { held, at_coordinator });
         }
+        tracing::debug!(?held, ?at_coordinator, "something is open");
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
     }
 }
 
 /// What the coordinator knows of and that is not finished.
-async fn open_at(admin: SocketAddr) -> Result<BTreeSet<Gid>, tonic::Status> {
+async fn open_at(admin: SocketAddr) -> Result<Vec<TransactionView>, tonic::Status> {
     let unreachable = |error: tonic::transport::Error| tonic::Status::from_error(Box::new(error));
     let mut client = AdminServiceClient::connect(format!("http://{admin}")).await.map_err(unreachable)?;
     let request = v1::ListTransactionsRequest { page_size: 1000, ..v1::ListTransactionsRequest::default() };
     let transactions = client.list_transactions(request).await?.into_inner().transactions;
-    let gids = transactions.into_iter().filter_map(|transaction| Gid::from_slice(&transaction.id?.gid).ok());
-    Ok(gids.collect())
+    Ok(transactions.into_iter().map(TransactionView::from).collect())
+}
+
+/// What is left open.
+#[derive(Debug)]
+struct Open {
+    /// In the banks' databases.
+    held: Vec<PreparedName>,
+    /// As the coordinator says.
+    at_coordinator: Vec<TransactionView>,
+}
+
+impl Open {
+    fn gids(&self) -> impl Iterator<Item = Gid> {
+        let held = self.held.iter().map(|name| name.id.gid);
+        held.chain(self.at_coordinator.iter().map(TransactionView::gid))
+    }
 }
 
 fn summarize(
@@ -284,13 +306,13 @@ fn summarize(
     place: &Place,
     before: &Survey,
     after: &Survey,
-    open: &BTreeSet<Gid>,
+    open: &Open,
     gathered: &Gathered,
     steps: &Steps,
 ) -> Summary {
     let tally = &gathered.tally;
     let unknown = tally.unknown.iter().filter_map(|finished| Some(finished.id?.gid));
-    let in_doubt: BTreeSet<Gid> = open.iter().copied().chain(unknown).collect();
+    let in_doubt: BTreeSet<Gid> = open.gids().chain(unknown).collect();
     let struck = struck(gathered, steps);
     let mut summary = Summary {
         demo: "transfer",

@@ -81,10 +81,9 @@ impl Coordinator {
         }
         let pending = self.owned_elsewhere(id.incarnation);
         match branches {
-            Some(branches) if branches.is_empty() => {
-                self.reply(request, Answer::Outcome(Transaction::empty_outcome()));
-            }
-            Some(branches) if !pending => {
+            // An empty set names no register to close, and only the owner knows whether a branch was
+            // enlisted that the asker never heard of (law 9).
+            Some(branches) if !pending && !branches.is_empty() => {
                 let reason =
                     AbortReason::new(AbortKind::OwnerEnded, "not decided when its outcome was asked for");
                 self.make_definite(id, branches, reason, wait, request, now);

@@ -208,3 +208,12 @@ fn resolve_of_a_dead_owners_transaction_closes_it_if_its_branches_are_known() {
     let orders = core.proposal(id, Decision::Abort, ProposalResult::Won);
     assert_eq!(abort_kind(&orders[0]), AbortKind::Resolved);
 }
+
+#[test]
+fn an_empty_set_at_another_coordinator_is_only_looked_up_law_9() {
+    // The owner may have enlisted a branch that the application never heard of.
+    let (id, mut core) = (foreign(10), Core::new());
+    assert_eq!(core.commit(id, set([]), 1), [look_up(id, 0)]);
+    let nothing = Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord };
+    assert_eq!(core.feed(nothing), [reply(1, Answer::Outcome(TransactionOutcome::NoRecord))]);
+}

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{BranchState, State, Step, Transaction};
-use crate::coordinator::command::{Command, TransactionOutcome};
+use crate::coordinator::command::Command;
 use crate::coordinator::event::RegisterAnswer;
 use crate::coordinator::memory::Ending;
 use crate::coordinator::{IllegalEvent, Mutant};
@@ -272,10 +272,5 @@ impl Transaction {
     /// Every branch voted read-only: nothing was written anywhere, and nothing is logged (law 3).
     pub(super) fn end_read_only(&mut self, step: &mut Step<'_>) {
         self.end(Ending::Committed { read_only: true, heuristic: None }, step);
-    }
-
-    /// The application named no branch at all.
-    pub(in crate::coordinator) fn empty_outcome() -> TransactionOutcome {
-        TransactionOutcome::Committed { read_only: true, unfinished: Vec::new(), heuristic: None }
     }
 }
