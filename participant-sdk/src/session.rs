@@ -13,6 +13,7 @@
 //!
 //! It does not know what the messages are for.
 
+mod batch;
 pub(crate) mod driver;
 mod enlists;
 pub(crate) mod hooks;
@@ -26,10 +27,9 @@ use std::time::{Duration, Instant};
 
 use backon::BackoffBuilder as _;
 use futures::future::join_all;
-use pactum_core::id::{BranchId, Cluster, Gid, InstanceId, ResourceName, TransactionId};
+use pactum_core::id::{BranchId, Cluster, InstanceId, ResourceName, TransactionId};
 use pactum_core::participant::{Event, SessionId};
 use pactum_proto::v1;
-use pactum_proto::v1::participant_message::Message as ToCoordinator;
 use pactum_proto::v1::participants_service_client::ParticipantsServiceClient;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
@@ -40,6 +40,7 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 use tracing::{debug, info, warn};
 
+use self::batch::{BATCH_MESSAGES_MAX, cut, step};
 use self::enlists::Reply;
 use self::hooks::{DynResource, caught};
 use self::wire::{Clock, Incoming, Welcome};
@@ -51,12 +52,6 @@ use crate::resource::Registration;
 /// Messages that wait for one stream. Beyond it the coordinator reads too slowly: the stream is
 /// ended, what waited is dropped, and the protocol asks again, as after any lost message.
 pub(crate) const OUTBOX_MAX: usize = 16_384;
-
-/// Messages in one batch, as the protocol bounds them.
-const BATCH_MESSAGES_MAX: usize = 1024;
-
-/// Bytes in one batch: the protocol's 1 MiB, less what the framing of the messages takes.
-const BATCH_BYTES_MAX: usize = (1 << 20) - BATCH_MESSAGES_MAX * 8;
 
 /// Batches handed to the transport and not yet taken by it. One keeps it busy, and what comes
 /// meanwhile becomes part of a larger batch.
@@ -453,39 +448,6 @@ async fn recheck(left_out: Vec<Arc<dyn DynResource>>) {
     }
 }
 
-/// Takes from the front what fits into one batch.
-fn cut(batch: &mut Vec<v1::ParticipantMessage>) -> Vec<v1::ParticipantMessage> {
-    use prost::Message as _;
-    let mut bytes = 0;
-    let fitting = batch.iter().take(BATCH_MESSAGES_MAX).take_while(|message| {
-        bytes += message.encoded_len();
-        bytes <= BATCH_BYTES_MAX
-    });
-    // One message alone is far under the limit.
-    let count = fitting.count().max(1).min(batch.len());
-    let rest = batch.split_off(count);
-    std::mem::replace(batch, rest)
-}
-
-/// The step that is done once the message is taken.
-fn step(message: &v1::ParticipantMessage) -> Option<Step> {
-    let gid = |id: &Option<v1::TransactionId>| Gid::from_slice(&id.as_ref()?.gid).ok();
-    let id = |branch: &Option<v1::Branch>| Some(BranchId::new(branch.as_ref()?.id));
-    match message.message.as_ref()? {
-        ToCoordinator::Vote(vote) => Some(Step::VoteSent { gid: gid(&vote.id)?, branch: id(&vote.branch)? }),
-        ToCoordinator::RegisterAnswer(answer) => {
-            Some(Step::VoteSent { gid: gid(&answer.id)?, branch: BranchId::new(answer.branch) })
-        }
-        ToCoordinator::Finished(finished) => {
-            Some(Step::AckSent { gid: gid(&finished.id)?, branch: BranchId::new(finished.branch) })
-        }
-        ToCoordinator::Inquiry(inquiry) => {
-            Some(Step::InquirySent { gid: gid(&inquiry.id)?, branch: id(&inquiry.branch)? })
-        }
-        ToCoordinator::Hello(_) | ToCoordinator::Enlist(_) | ToCoordinator::Failed(_) => None,
-    }
-}
-
 fn reattach_delays() -> backon::ExponentialBackoff {
     backon::ExponentialBuilder::default()
         .with_min_delay(REATTACH_DELAY_MIN)
@@ -493,42 +455,4 @@ fn reattach_delays() -> backon::ExponentialBackoff {
         .with_jitter()
         .without_max_times()
         .build()
-}
-
-#[cfg(test)]
-mod tests {
-    use pactum_core::id::Incarnation;
-    use pactum_core::participant::BranchKey;
-
-    use super::*;
-
-    fn messages(count: u64, text: &str) -> Vec<v1::ParticipantMessage> {
-        let id = TransactionId { incarnation: Incarnation::NIL, gid: Gid::NIL };
-        let key = |number| BranchKey { id, branch: BranchId::new(number) };
-        (0..count).map(|number| wire::failed(key(number), &text.into())).collect()
-    }
-
-    #[test]
-    fn batches_keep_the_order_and_the_bounds_of_the_protocol() {
-        use prost::Message as _;
-        for (count, text) in [(1, ""), (1024, "x"), (5000, "x"), (3000, &*"x".repeat(2000))] {
-            let mut waiting = messages(count, text);
-            let mut sent = Vec::new();
-            while !waiting.is_empty() {
-                let messages = cut(&mut waiting);
-                assert!(!messages.is_empty() && messages.len() <= BATCH_MESSAGES_MAX);
-                let batch = v1::AttachRequest { messages };
-                assert!(batch.encoded_len() <= 1 << 20);
-                sent.extend(batch.messages);
-            }
-            assert_eq!(sent, messages(count, text));
-        }
-    }
-
-    #[test]
-    fn a_long_failure_is_cut_at_a_character() {
-        let [message] = messages(1, &"é".repeat(300)).try_into().unwrap();
-        let Some(ToCoordinator::Failed(failed)) = message.message else { panic!("another message") };
-        assert_eq!(failed.message, "é".repeat(256));
-    }
 }

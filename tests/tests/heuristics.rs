@@ -31,7 +31,7 @@ async fn scene(at: At) -> Scene {
 /// A transfer during which somebody runs `COMMIT PREPARED` or `ROLLBACK PREPARED` at the second
 /// bank while the coordinator stands still.
 async fn by_hand(scene: &Scene, statement: &str) -> Transfer {
-    let doing = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
+    let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let meddling = async {
         scene.c.paused().await;
         let names = scene.b.books.prepared().await.unwrap();
@@ -40,7 +40,7 @@ async fn by_hand(scene: &Scene, statement: &str) -> Transfer {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(scene.b.books.pool()).await.unwrap();
         scene.c.resume();
     };
-    let (done, ()) = futures::join!(doing, meddling);
+    let (done, ()) = futures::join!(moving, meddling);
     done
 }
 
@@ -98,7 +98,7 @@ async fn commit_prepared_by_hand_before_an_abort_is_told_as_heuristic_and_kept()
     // D3 on the abort side, G2 without our tools: somebody committed ahead of the decision, which
     // then is abort, because the coordinator dies without one.
     let scene = scene(At::Pause("vote-received", 2)).await;
-    let doing = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
+    let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let meddling = async {
         scene.c.paused().await;
         let names = scene.b.books.prepared().await.unwrap();
@@ -107,7 +107,7 @@ async fn commit_prepared_by_hand_before_an_abort_is_told_as_heuristic_and_kept()
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(scene.b.books.pool()).await.unwrap();
         scene.c.restart(None).await;
     };
-    let (done, ()) = futures::join!(doing, meddling);
+    let (done, ()) = futures::join!(moving, meddling);
     assert_ne!(done.told, Told::Committed, "{done:?}");
     // The first bank obeys the decision.
     eventually("the end of the first branch", || async {
@@ -127,7 +127,7 @@ async fn commit_prepared_by_hand_before_an_abort_is_told_as_heuristic_and_kept()
 async fn rollback_prepared_by_hand_before_an_abort_is_no_heuristic() {
     // G3: it equals the decision.
     let scene = scene(At::Pause("vote-received", 2)).await;
-    let doing = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
+    let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let meddling = async {
         scene.c.paused().await;
         let names = scene.b.books.prepared().await.unwrap();
@@ -135,7 +135,7 @@ async fn rollback_prepared_by_hand_before_an_abort_is_no_heuristic() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(scene.b.books.pool()).await.unwrap();
         scene.c.restart(None).await;
     };
-    let (done, ()) = futures::join!(doing, meddling);
+    let (done, ()) = futures::join!(moving, meddling);
     assert_eq!(check(&scene.pactum, &[&scene.a.books, &scene.b.books], vec![done]).await, (0, 1));
     assert_eq!(heuristics_kept(&scene).await, []);
 }

@@ -22,7 +22,7 @@ async fn a_participant_killed_after_its_vote_holds_its_locks_and_obeys_when_it_i
     let a = BankProcess::start("bank-a", &c, None).await;
     let b = BankProcess::start("bank-b", &c, None).await;
     let pactum = Pactum::connect(c.url()).await.unwrap();
-    let doing = transfer(&pactum, &a, &b, "1", 5);
+    let moving = transfer(&pactum, &a, &b, "1", 5);
     let dying = async {
         c.paused().await;
         b.role.kill().await;
@@ -33,7 +33,7 @@ async fn a_participant_killed_after_its_vote_holds_its_locks_and_obeys_when_it_i
         c.resume();
         b.role.restart(None).await;
     };
-    let (done, ()) = futures::join!(doing, dying);
+    let (done, ()) = futures::join!(moving, dying);
     assert_eq!(check(&pactum, &[&a.books, &b.books], vec![done]).await, (1, 0));
 }
 
@@ -49,14 +49,14 @@ async fn a_database_killed_with_a_prepared_branch_still_holds_it_and_is_finished
     Books::create(&url).await;
     let b = BankProcess::start_on("bank-b", &url, &url, &c.url(), false, None).await;
     let pactum = Pactum::connect(c.url()).await.unwrap();
-    let doing = transfer(&pactum, &a, &b, "1", 5);
+    let moving = transfer(&pactum, &a, &b, "1", 5);
     let dying = async {
         c.paused().await;
         server.kill().unwrap();
         c.resume(); // its Commit finds no database
         server.restart().unwrap();
     };
-    let (done, ()) = futures::join!(doing, dying);
+    let (done, ()) = futures::join!(moving, dying);
     assert_eq!(check(&pactum, &[&a.books, &b.books], vec![done]).await, (1, 0));
 }
 
@@ -126,13 +126,13 @@ async fn a_lost_answer_to_rollback_prepared_is_settled() {
     let b = BankProcess::start_on("bank-b", &url, &proxy.url(&url), &c.url(), false, None).await;
     let pactum = Pactum::connect(c.url()).await.unwrap();
     proxy.arm(Cut::Answer, "ROLLBACK PREPARED");
-    let doing = transfer_within(Duration::from_secs(15), &pactum, &a, &b, "1", 5);
+    let moving = transfer_within(Duration::from_secs(15), &pactum, &a, &b, "1", 5);
     let dying = async {
         c.died().await;
         c.restart(None).await;
         proxy.fired(1).await;
     };
-    let (done, ()) = futures::join!(doing, dying);
+    let (done, ()) = futures::join!(moving, dying);
     assert_eq!(check(&pactum, &[&a.books, &b.books], vec![done]).await, (0, 1));
 }
 

@@ -82,7 +82,7 @@ async fn a_log_restarted_between_the_votes_and_the_decision_delays_the_commit_on
     let a = BankProcess::start("bank-a", &c, None).await;
     let b = BankProcess::start("bank-b", &c, None).await;
     let pactum = Pactum::connect(c.url()).await.unwrap();
-    let doing = transfer(&pactum, &a, &b, "1", 5);
+    let moving = transfer(&pactum, &a, &b, "1", 5);
     let outage = async {
         c.paused().await;
         server.kill().unwrap();
@@ -93,7 +93,7 @@ async fn a_log_restarted_between_the_votes_and_the_decision_delays_the_commit_on
         }
         server.restart().unwrap();
     };
-    let (done, ()) = futures::join!(doing, outage);
+    let (done, ()) = futures::join!(moving, outage);
     assert_eq!(check(&pactum, &[&a.books, &b.books], vec![done]).await, (1, 0));
 }
 

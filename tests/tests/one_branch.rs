@@ -117,13 +117,13 @@ async fn dies_at(coordinator_at: Option<At>, bank_at: Option<At>) {
     let bank = BankProcess::start_on("bank-a", &url, &url, &c.url(), true, bank_at).await;
     let pactum = Pactum::connect(c.url()).await.unwrap();
     let key = fresh_key();
-    let doing = deposit(&pactum, &bank, &key);
+    let moving = deposit(&pactum, &bank, &key);
     let dying = async {
         let victim = if coordinator_at.is_some() { &c } else { &bank.role };
         victim.died().await;
         victim.restart(None).await;
     };
-    let ((id, branches, told), ()) = futures::join!(doing, dying);
+    let ((id, branches, told), ()) = futures::join!(moving, dying);
     let definite = definite_outcome(&pactum, id, &branches).await;
     assert!(told == definite || told == Told::Unknown, "told {told:?}, and it is {definite:?}");
     books_agree(&bank.books, &key, definite == Told::Committed).await;

@@ -117,7 +117,7 @@ async fn decisions_reach_participants_that_were_dead_when_the_coordinator_restar
     // A5, A6, C3: everybody dies after the decision; the coordinator is back first, the banks
     // one after the other.
     let scene = scene(Some(At::Kill("decision-durable", 1))).await;
-    let doing = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
+    let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let dying = async {
         scene.c.died().await;
         scene.a.role.kill().await;
@@ -126,7 +126,7 @@ async fn decisions_reach_participants_that_were_dead_when_the_coordinator_restar
         scene.a.role.restart(None).await;
         scene.b.role.restart(None).await;
     };
-    let (done, ()) = futures::join!(doing, dying);
+    let (done, ()) = futures::join!(moving, dying);
     assert_eq!(check(&scene.pactum, &[&scene.a.books, &scene.b.books], vec![done]).await, (1, 0));
 }
 
@@ -134,7 +134,7 @@ async fn decisions_reach_participants_that_were_dead_when_the_coordinator_restar
 async fn another_process_of_the_same_resource_finishes_a_branch_whose_own_never_returns() {
     // C5: the branch belongs to the resource.
     let scene = scene(Some(At::Pause("decision-durable", 1))).await;
-    let doing = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
+    let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let replacing = async {
         scene.c.paused().await;
         scene.b.role.kill().await;
@@ -144,7 +144,7 @@ async fn another_process_of_the_same_resource_finishes_a_branch_whose_own_never_
         let (second, ()) = futures::join!(start, async { scene.c.resume() });
         second
     };
-    let (done, _second) = futures::join!(doing, replacing);
+    let (done, _second) = futures::join!(moving, replacing);
     assert_eq!(check(&scene.pactum, &[&scene.a.books, &scene.b.books], vec![done]).await, (1, 0));
 }
 
@@ -189,7 +189,7 @@ async fn a_coordinator_that_slept_through_its_end_aborts_what_it_did_not_propose
     let (a, b) = (bank("bank-a").await, bank("bank-b").await);
     let pactum = Pactum::connect(sleeper.url()).await.unwrap();
     let scene = Scene { c: sleeper, a, b, pactum };
-    let doing = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
+    let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let sleeping = async {
         scene.c.paused().await;
         both_prepared(&scene).await;
@@ -201,7 +201,7 @@ async fn a_coordinator_that_slept_through_its_end_aborts_what_it_did_not_propose
         .await;
         scene.c.resume();
     };
-    let (done, ()) = futures::join!(doing, sleeping);
+    let (done, ()) = futures::join!(moving, sleeping);
     assert_eq!(done.told, Told::Aborted, "{done:?}");
     assert_eq!(check(&scene.pactum, &[&scene.a.books, &scene.b.books], vec![done]).await, (0, 1));
 }

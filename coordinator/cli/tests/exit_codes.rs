@@ -304,3 +304,36 @@ fn errors_are_explained_offline() {
     let all: serde_json::Value = serde_json::from_str(&stdout(&run(&["explain", "-o", "json"]))).unwrap();
     assert_eq!(all["errors"].as_array().unwrap().len(), ErrorCode::ALL.len());
 }
+
+/// A terminal: what is written to the first is typed into the second.
+fn terminal() -> (std::fs::File, std::fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let no_control = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
+    let slave = std::fs::File::options().read(true).write(true).custom_flags(no_control).open(name).unwrap();
+    (master.into(), slave)
+}
+
+#[test]
+fn on_a_terminal_resolve_shows_its_plan_and_asks_for_the_end_of_the_gid() {
+    use std::io::Write;
+
+    let server = server();
+    for (typed, code) in [("333333\n", 0), ("yes\n", 1)] {
+        let (mut keyboard, screen) = terminal();
+        let mut command = pactum(&["tx", "resolve", "3333", "--reason", "test", "--server", &server]);
+        let child = command.stdin(screen).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_exit(&output, code);
+        let said = stderr(&output);
+        assert!(said.contains("plan: the log closes it with abort") && said.contains("333333"), "{said}");
+        assert_eq!(stdout(&output).contains("aborted, durably"), code == 0);
+        assert_eq!(said.contains("nothing was done"), code == 1, "{said}");
+    }
+}

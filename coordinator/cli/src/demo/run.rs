@@ -358,8 +358,8 @@ fn show(summary: &Summary, gathered: &Gathered, steps: &Steps, output: &Output) 
         output.text(format_args!("The transfer that the crash struck:\n{}\n", steps.timeline(finished)))?;
     }
     output.text(summary.page())?;
-    if let Some(why) = &gathered.tally.first_abort {
-        output.note(format_args!("one of those aborted otherwise: {why}"));
+    for why in &gathered.tally.why_aborted {
+        output.note(format_args!("aborted otherwise: {why}"));
     }
     for finished in &gathered.tally.unknown {
         output.note(format_args!("unknown to the end: {:?}", finished.ending));

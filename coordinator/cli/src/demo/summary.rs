@@ -59,13 +59,16 @@ pub(super) struct Tally {
     pub(super) refused: u32,
     pub(super) aborted: u32,
     pub(super) unknown: Vec<Finished>,
-    /// Why transfers aborted other than by a bank's no; the first of them, for people.
-    pub(super) first_abort: Option<String>,
+    /// Why transfers aborted other than by a bank's no, for people: the first few reasons, each once.
+    pub(super) why_aborted: Vec<String>,
     latency_us: Histogram<u64>,
 }
 
 /// A hundredth of a percent is finer than anybody reads.
 const SIGNIFICANT_FIGURES: u8 = 3;
+
+/// More reasons than this tell nobody more.
+const REASONS_MAX: usize = 5;
 
 /// Ten minutes; a longer one counts as that. More than a transfer and all asking for it can last.
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -74,7 +77,14 @@ impl Tally {
     pub(super) fn new() -> Self {
         let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, SIGNIFICANT_FIGURES)
             .expect("the bounds are far enough apart, and 1 to 5 significant figures are allowed");
-        Self { committed: 0, refused: 0, aborted: 0, unknown: Vec::new(), first_abort: None, latency_us }
+        Self {
+            committed: 0,
+            refused: 0,
+            aborted: 0,
+            unknown: Vec::new(),
+            why_aborted: Vec::new(),
+            latency_us,
+        }
     }
 
     /// Takes in one transfer; `timed` if its time counts.
@@ -89,7 +99,11 @@ impl Tally {
             Ending::Refused(_) => self.refused += 1,
             Ending::Aborted(why) => {
                 self.aborted += 1;
-                self.first_abort.get_or_insert_with(|| why.clone());
+                if self.why_aborted.len() < REASONS_MAX && !self.why_aborted.contains(why) {
+                    self.why_aborted.push(why.clone());
+                }
+                let ms = finished.told_us.saturating_sub(finished.began_us) / 1000;
+                tracing::debug!(id = ?finished.id, why, ms, "a transfer aborted");
             }
             Ending::Unknown(_) => self.unknown.push(finished.clone()),
         }
