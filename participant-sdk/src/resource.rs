@@ -16,10 +16,13 @@ use std::fmt;
 use std::future::Future;
 use std::time::Instant;
 
-use pactum_core::coordinator::{Operation, RegisterAnswer};
-use pactum_core::id::{Cluster, PreparedName, ResourceName};
-use pactum_core::outcome::BranchOutcome;
-use pactum_core::vote::{AbortReason, Evidence};
+use pactum_core::id::{Cluster, ResourceName};
+use pactum_core::vote::AbortReason;
+// Whoever writes hooks of his own needs these, and depends on this crate alone.
+pub use pactum_core::coordinator::{Operation, RegisterAnswer};
+pub use pactum_core::id::PreparedName;
+pub use pactum_core::outcome::BranchOutcome;
+pub use pactum_core::vote::Evidence;
 
 use crate::participant::Enlister;
 

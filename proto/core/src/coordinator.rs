@@ -3,7 +3,7 @@
 //! Facts go in by [`Coordinator::handle_event`], time by [`Coordinator::handle_timeout`]; orders
 //! come out by [`Coordinator::poll_command`]. This file holds the table of open transactions, the
 //! memory of ended ones (a gid starts once, law 10), and the questions about transactions that
-//! are not ours. One transaction's own course stands in [`transaction`].
+//! are not ours. One transaction's own course stands in `transaction.rs`.
 //!
 //! ```text
 //!  applications ─▶ CommitRequested ──▶┌───────────┐──▶ SendPrepare, SendCommit ─▶ participants

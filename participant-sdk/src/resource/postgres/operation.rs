@@ -35,6 +35,12 @@ impl Refusal {
     pub fn new(message: impl AsRef<str>) -> Self {
         Self(AbortReason::new(AbortKind::VotedNo, message.as_ref()))
     }
+
+    /// Why, with the kind that the abort of a one-shot transaction will carry: an error of the
+    /// database is told apart, for instance a lock that was not had in time.
+    pub fn reason(&self) -> &AbortReason {
+        &self.0
+    }
 }
 
 impl fmt::Display for Refusal {
