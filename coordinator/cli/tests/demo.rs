@@ -142,7 +142,9 @@ fn runs(pid: u32) -> bool {
 #[test]
 fn no_child_outlives_the_command_however_that_ends() {
     for signal in [Signal::KILL, Signal::INT, Signal::TERM] {
+        let directory = tempfile::tempdir().unwrap();
         let mut parent = pactum(&["demo", "transfer", "--transfers", "1000000", "-o", "json"])
+            .env("TMPDIR", directory.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -158,5 +160,7 @@ fn no_child_outlives_the_command_however_that_ends() {
         for child in children {
             support::until("the child has ended", || (!runs(child)).then_some(()));
         }
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+        assert!(left.is_empty(), "{signal:?} left {left:?}");
     }
 }

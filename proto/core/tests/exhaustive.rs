@@ -400,6 +400,12 @@ fn mutants_are_caught() {
     for (mutant, explorer) in cases {
         explorer.with_mutant(mutant).catches(&format!("{mutant:?}"));
     }
-    let alone = Explorer::new(1, PAIR, Trouble { timeouts: 1, ..crash });
-    alone.with_participant_mutant(participant::Mutant::AbortsAloneInDoubt).catches("AbortsAloneInDoubt");
+    let cases = [
+        (participant::Mutant::AbortsAloneInDoubt, crash),
+        (participant::Mutant::VotesBeforeDurable, Trouble { refusals: 1, ..Trouble::default() }),
+        (participant::Mutant::AcknowledgesEarly, Trouble::default()),
+    ];
+    for (mutant, trouble) in cases {
+        Explorer::new(1, PAIR, trouble).with_participant_mutant(mutant).catches(&format!("{mutant:?}"));
+    }
 }

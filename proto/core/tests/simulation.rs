@@ -582,11 +582,15 @@ fn mutants_are_caught() {
             .unwrap_or_else(|| panic!("mutant {mutant:?} was not caught"));
         println!("mutant {mutant:?}: caught at seed {seed}: {what}");
     }
-    let config = participant::Config {
-        mutant: Some(participant::Mutant::AbortsAloneInDoubt),
-        ..participant::Config::default()
-    };
-    let (seed, what) =
-        caught(&coordinator::Config::default(), &config).expect("the participant's mutant was not caught");
-    println!("mutant AbortsAloneInDoubt: caught at seed {seed}: {what}");
+    let mutants = [
+        participant::Mutant::AbortsAloneInDoubt,
+        participant::Mutant::VotesBeforeDurable,
+        participant::Mutant::AcknowledgesEarly,
+    ];
+    for mutant in mutants {
+        let config = participant::Config { mutant: Some(mutant), ..participant::Config::default() };
+        let (seed, what) = caught(&coordinator::Config::default(), &config)
+            .unwrap_or_else(|| panic!("mutant {mutant:?} was not caught"));
+        println!("mutant {mutant:?}: caught at seed {seed}: {what}");
+    }
 }

@@ -46,6 +46,10 @@ pub(crate) async fn coordinator() -> Result<Exit, Failure> {
     reporter.ready(&running.addresses().public, Some(&running.addresses().admin))?;
     parent_gone.cancelled().await;
     running.stop().await?;
+    if let Some(scratch) = orders.scratch {
+        // The parent does it too, if it lives, and whoever comes second finds nothing.
+        drop(tokio::fs::remove_dir_all(scratch).await);
+    }
     Ok(Exit::Ok)
 }
 

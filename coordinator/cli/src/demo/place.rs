@@ -3,6 +3,7 @@
 //! looking into the databases, behind the backs of those who are being watched.
 
 use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -109,6 +110,14 @@ impl Place {
         }
     }
 
+    /// A directory that is to be gone at the end, whoever lives to see it.
+    pub(super) fn scratch(&self) -> Option<PathBuf> {
+        match self {
+            Self::Files { directory } => Some(directory.path().to_owned()),
+            Self::Postgres(_) => None,
+        }
+    }
+
     /// A bank's database.
     pub(super) fn store(&self, bank: &str) -> Store {
         match self {
@@ -157,9 +166,13 @@ impl Place {
     /// Removes everything.
     pub(super) async fn remove(self) -> Result<(), Failure> {
         match self {
-            Self::Files { directory } => directory.close().map_err(|error| {
-                Failure::new(Exit::Failed, "the demo's files cannot be removed").because(&error)
-            }),
+            Self::Files { directory } => match directory.close() {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(Failure::new(Exit::Failed, "the demo's files cannot be removed").because(&error))
+                }
+                // The coordinator was first.
+                Ok(()) | Err(_) => Ok(()),
+            },
             Self::Postgres(databases) => {
                 let dropped = databases.drop_all().await;
                 // Stopping a server blocks.

@@ -161,6 +161,7 @@ async fn start_coordinator(
         log: place.log_url(),
         listen: FREE,
         admin_listen: FREE,
+        scratch: place.scratch(),
         reporting: reporting(options, Role::Coordinator),
     });
     let coordinator = Process::start(COORDINATOR, orders, seen, tasks);

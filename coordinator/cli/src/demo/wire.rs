@@ -14,6 +14,8 @@ pub(super) struct CoordinatorOrders {
     pub(super) log: String,
     pub(super) listen: SocketAddr,
     pub(super) admin_listen: SocketAddr,
+    /// Removed at the end with all that is in it: a parent that was killed cannot.
+    pub(super) scratch: Option<PathBuf>,
     pub(super) reporting: Reporting,
 }
 

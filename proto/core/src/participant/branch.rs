@@ -198,8 +198,7 @@ impl HeldBranch {
         step: &mut Step<'_>,
     ) {
         let executes =
-            matches!((&self.state, &operation), (State::Open { .. }, _) | (State::Unknown, Some(_)))
-                || (step.config.plays(Mutant::PreparesAfterAbort) && self.is_ended());
+            matches!((&self.state, &operation), (State::Open { .. }, _) | (State::Unknown, Some(_)));
         if executes {
             if step.config.plays(Mutant::VotesBeforeDurable) {
                 let early = Vote::Commit(Evidence::new("x1", ""));

@@ -49,8 +49,6 @@ pub enum Mutant {
     AbortsAloneInDoubt,
     /// Sends its vote before the hook has said that it is durable.
     VotesBeforeDurable,
-    /// Prepares a branch that was aborted before.
-    PreparesAfterAbort,
     /// Acknowledges a commit before the hook has ended it.
     AcknowledgesEarly,
 }
