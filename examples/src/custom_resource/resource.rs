@@ -34,8 +34,8 @@ struct Inner {
     name: ResourceName,
     store: Store,
     enlister: OnceLock<Enlister>,
-    /// Enlisted and not prepared. Branch ids are unique in their transaction only.
-    open: Mutex<HashMap<(TransactionId, BranchId), Publication>>,
+    /// Asked for and not prepared. Branch ids are unique in their transaction only.
+    asked: Mutex<HashMap<(TransactionId, BranchId), Publication>>,
 }
 
 /// A file could not be made part of a transaction. Nothing will be published.
@@ -68,9 +68,12 @@ impl FileResource {
     /// # Errors
     /// The name, or the disk.
     pub fn open(name: &str, root: &Path, content_bytes_max: usize) -> io::Result<Self> {
-        let name = ResourceName::new(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let name =
+            ResourceName::new(name).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let store = Store::open(root, content_bytes_max)?;
-        Ok(Self { inner: Arc::new(Inner { name, store, enlister: OnceLock::new(), open: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner { name, store, enlister: OnceLock::new(), asked: Mutex::default() }),
+        })
     }
 
     /// Makes the publication of a file a branch of the context's transaction. Nothing is on disk yet,
@@ -82,17 +85,17 @@ impl FileResource {
         &self,
         context: &Context,
         name: &str,
-        content: impl Into<Arc<[u8]>>,
+        bytes: impl Into<Arc<[u8]>>,
     ) -> Result<(), PublishError> {
-        let publication = Publication::new(name, content).ok_or(PublishError::Name)?;
+        let publication = Publication::new(name, bytes).ok_or(PublishError::Name)?;
         let enlister = self.inner.enlister.get().ok_or(PublishError::NotStarted)?;
         let branch = BranchId::new(rand::random());
         // Held before the coordinator hears of it: a Prepare or an Abort may come at once.
-        self.open().insert((context.id(), branch), publication);
+        self.asked().insert((context.id(), branch), publication);
         match enlister.enlist(context, &self.inner.name, branch).await {
             Ok(_branch) => Ok(()),
             Err(error) => {
-                self.open().remove(&(context.id(), branch));
+                self.asked().remove(&(context.id(), branch));
                 Err(PublishError::NotEnlisted(error))
             }
         }
@@ -100,7 +103,7 @@ impl FileResource {
 
     /// Takes in work of a branch that no coordinator knows, for contract tests.
     pub fn hold(&self, branch: &BranchContext, publication: Publication) {
-        self.open().insert(key(&branch.name), publication);
+        self.asked().insert(key(&branch.name), publication);
     }
 
     /// What the world sees under that name, if anything.
@@ -127,13 +130,13 @@ impl FileResource {
         self.blocking(Store::freeze).await
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<(TransactionId, BranchId), Publication>> {
+    fn asked(&self) -> MutexGuard<'_, HashMap<(TransactionId, BranchId), Publication>> {
         // The map is whole between statements; no panic can split one.
-        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_open(&self, branch: &PreparedName) -> Option<Publication> {
-        self.open().remove(&key(branch))
+    fn take(&self, branch: &PreparedName) -> Option<Publication> {
+        self.asked().remove(&key(branch))
     }
 
     /// Files block: their work goes where that disturbs nobody.
@@ -177,7 +180,7 @@ impl Resource for FileResource {
         operation: Option<&Operation>,
     ) -> Result<Prepared, AbortReason> {
         let publication = match operation {
-            None => self.take_open(&branch.name),
+            None => self.take(&branch.name),
             Some(operation) => Some(read(operation)?),
         };
         let name = branch.name.clone();
@@ -186,7 +189,9 @@ impl Resource for FileResource {
             let found = self.blocking(move |store| store.staged_for(&name)).await;
             return match found {
                 Ok(Some(staged)) => Ok(Prepared::Yes(self.evidence(&staged.execution))),
-                Ok(None) => Err(no(AbortKind::LocalFailure, "the branch has ended, or its process restarted")),
+                Ok(None) => {
+                    Err(no(AbortKind::LocalFailure, "the branch has ended, or its process restarted"))
+                }
                 Err(error) => Err(no(AbortKind::LocalFailure, &error.to_string())),
             };
         };
@@ -222,15 +227,16 @@ impl Resource for FileResource {
         branch: &BranchContext,
         prepared: Option<&Evidence>,
     ) -> Result<BranchOutcome, HookError> {
-        if self.take_open(&branch.name).is_some() {
+        if self.take(&branch.name).is_some() {
             return Ok(BranchOutcome::Aborted);
         }
-        let (name, prepared) = (branch.name.clone(), prepared.map(|evidence| Arc::clone(&evidence.execution)));
+        let (name, prepared) =
+            (branch.name.clone(), prepared.map(|evidence| Arc::clone(&evidence.execution)));
         self.blocking(move |store| abort(store, &name, prepared.as_deref())).await.map_err(disk)
     }
 
     async fn recover(&self, cluster: &Cluster) -> Result<Vec<PreparedBranch>, HookError> {
-        let mut staged = self.blocking(|store| store.staged()).await.map_err(disk)?;
+        let mut staged = self.blocking(Store::staged).await.map_err(disk)?;
         // Others may have promises here, too: those are theirs.
         staged.retain(|staged| staged.branch.cluster == *cluster);
         let found = |staged: Staged| PreparedBranch {

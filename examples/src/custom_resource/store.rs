@@ -270,12 +270,11 @@ impl Store {
     /// The disk: repeat it.
     pub fn end(&self, staged: &Staged, wish: End) -> io::Result<End> {
         let _lock = self.freeze()?;
-        let end = match self.end_of(&staged.branch, &staged.execution)? {
-            Some(end) => end,
-            None => {
-                File::create(self.evidence(&staged.branch, &staged.execution, wish))?.sync_all()?;
-                wish
-            }
+        let end = if let Some(end) = self.end_of(&staged.branch, &staged.execution)? {
+            end
+        } else {
+            File::create(self.evidence(&staged.branch, &staged.execution, wish))?.sync_all()?;
+            wish
         };
         // Also for evidence that we found: its writer may have died before this.
         sync_directory(&self.root.join("ended"))?;

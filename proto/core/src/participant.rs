@@ -13,7 +13,7 @@
 //!
 //! What it keeps, beside the laws of the crate:
 //! 1. A vote is sent only after the hook has said that what it promises is durable (AC3).
-//! 2. A prepared branch never ends by time: only a decision ends it (in doubt is in doubt).
+//! 2. A prepared branch never ends by time: only a decision ends it. Time only makes it inquire.
 //! 3. What was ended is not undone: the first end stands, and a message that contradicts it is
 //!    reported as a violation (E8).
 //! 4. A repeated message is answered from memory, or by the hook that runs; no hook runs twice at
@@ -158,8 +158,12 @@ impl Participant {
         let due: Vec<BranchKey> =
             self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
-            // An open branch may always be given up.
-            let _given_up = self.with(key, now, HeldBranch::give_up).is_ok();
+            let _held = self
+                .with(key, now, |held, step| {
+                    held.due(step);
+                    Ok(())
+                })
+                .is_ok();
         }
         if self.config.plays(Mutant::AbortsAloneInDoubt) {
             let keys: Vec<BranchKey> = self.branches.keys().copied().collect();

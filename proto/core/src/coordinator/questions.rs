@@ -107,7 +107,11 @@ impl Coordinator {
                 self.start(now, |step| Transaction::settle(id, branch, step));
             }
         } else {
-            self.start(now, |step| Transaction::close(id, reason, step));
+            self.start(now, |step| {
+                let mut transaction = Transaction::close(id, reason, step);
+                transaction.add_named(branches);
+                transaction
+            });
         }
         self.with(id.gid, now, |transaction, step| {
             transaction.wait_for_outcome(request, wait, step);
@@ -126,7 +130,7 @@ impl Coordinator {
         if let Some(open) = self.open.get(&id.gid) {
             if open.id() == id {
                 self.with(id.gid, now, |transaction, step| {
-                    transaction.inquire(request, branch.id, evidence, step);
+                    transaction.inquire(request, branch, evidence, step);
                 });
             } else {
                 self.reply(request, Answer::Inquiry(InquiryAnswer::Quarantine));
@@ -156,7 +160,7 @@ impl Coordinator {
                     AbortReason::new(AbortKind::OwnerEnded, "closed when a prepared branch inquired");
                 self.start(now, |step| Transaction::close(id, reason, step));
                 self.with(id.gid, now, |transaction, step| {
-                    transaction.inquire(request, branch.id, evidence, step);
+                    transaction.inquire(request, branch, evidence, step);
                 });
             }
         }

@@ -445,7 +445,7 @@ impl Transaction {
     pub(super) fn inquire(
         &mut self,
         request: RequestId,
-        branch: BranchId,
+        branch: &Branch,
         evidence: Evidence,
         step: &mut Step<'_>,
     ) {
@@ -456,7 +456,11 @@ impl Transaction {
             return;
         }
         match self.state {
-            State::Closing { .. } => self.inquirers.push(Inquirer { request, branch, evidence }),
+            State::Closing { .. } => {
+                // It is also told the decision as a branch of its own, so that how it ends is heard.
+                self.add_voter(branch.clone(), Vote::Commit(evidence.clone()));
+                self.inquirers.push(Inquirer { request, branch: branch.id, evidence });
+            }
             State::Active
             | State::Preparing
             | State::OnePhase { .. }
@@ -466,7 +470,7 @@ impl Transaction {
             | State::Aborting { .. }
             | State::Over(_)
             | State::Dropped => {
-                let answer = self.inquiry_answer(branch, &evidence);
+                let answer = self.inquiry_answer(branch.id, &evidence);
                 step.reply(request, Answer::Inquiry(answer));
             }
         }

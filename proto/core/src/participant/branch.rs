@@ -53,6 +53,8 @@ enum State {
         /// Whether the last hook that ran failed, so that nothing can be assumed of what it did.
         sure: bool,
         inquired_at: Option<Timestamp>,
+        /// When it asks by itself what became of its transaction.
+        ask_at: Option<Timestamp>,
         /// Whether it was answered that nothing can be known, and that was reported.
         quarantined: bool,
     },
@@ -129,15 +131,15 @@ impl HeldBranch {
         self.ended_at = Some(at);
     }
 
-    /// When the local transaction is given up, or the abort hook is run again.
+    /// When the local transaction is given up, the abort hook is run again, or it inquires.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         match self.state {
             State::Open { deadline } | State::AbortFailed { retry_at: deadline, .. } => Some(deadline),
+            State::Prepared { ask_at, .. } => ask_at,
             State::Unknown
             | State::Preparing { .. }
             | State::OnePhase { .. }
             | State::Settling
-            | State::Prepared { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
             | State::Ended(_) => None,
@@ -261,8 +263,13 @@ impl HeldBranch {
             Vote::Commit(evidence) if then_abort => self.run_abort(Some(evidence.clone()), step),
             Vote::Commit(evidence) => {
                 let evidence = evidence.clone();
-                let inquired_at = Some(step.now);
-                self.state = State::Prepared { evidence, sure: true, inquired_at, quarantined: false };
+                self.state = State::Prepared {
+                    evidence,
+                    sure: true,
+                    inquired_at: Some(step.now),
+                    ask_at: Some(step.now + step.config.patience),
+                    quarantined: false,
+                };
             }
             Vote::ReadOnly => self.state = State::Ended(End::ReadOnly),
             Vote::Abort(reason) => self.state = State::Ended(End::Refused(reason.clone())),
@@ -277,25 +284,38 @@ impl HeldBranch {
         Ok(())
     }
 
-    /// The enlistment was refused, the deadline of an open branch has passed, or an abort is to be
-    /// tried again.
+    /// The enlistment was refused: the local work is given up.
     pub(super) fn give_up(&mut self, step: &mut Step<'_>) -> Result<(), IllegalEvent> {
-        match &self.state {
+        if !matches!(self.state, State::Open { .. }) {
+            return Err(self.illegal("giving up"));
+        }
+        self.run_abort(None, step);
+        Ok(())
+    }
+
+    /// What it waits for by itself is due.
+    pub(super) fn due(&mut self, step: &mut Step<'_>) {
+        match &mut self.state {
             State::Open { .. } => self.run_abort(None, step),
             State::AbortFailed { prepared, .. } => {
                 let prepared = prepared.clone();
                 self.run_abort(prepared, step);
             }
+            // From memory too: what was ended by hand is found by no scan (D8).
+            State::Prepared { evidence, inquired_at, ask_at, .. } => {
+                *inquired_at = Some(step.now);
+                *ask_at = Some(step.now + step.config.inquiry_interval);
+                let evidence = evidence.clone();
+                step.order(Command::SendInquiry { id: self.id, branch: self.branch.clone(), evidence });
+            }
             State::Unknown
             | State::Preparing { .. }
             | State::OnePhase { .. }
             | State::Settling
-            | State::Prepared { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
-            | State::Ended(_) => return Err(self.illegal("giving up")),
+            | State::Ended(_) => {}
         }
-        Ok(())
     }
 
     // ---- phase 2 -------------------------------------------------------------------------------
@@ -455,6 +475,7 @@ impl HeldBranch {
                 evidence: evidence.clone(),
                 sure: false,
                 inquired_at: None,
+                ask_at: Some(step.now + step.config.patience),
                 quarantined: false,
             },
             // Whoever asks again starts over; so does the next scan that finds it.
@@ -524,7 +545,9 @@ impl HeldBranch {
         if asks {
             let quarantined = matches!(self.state, State::Prepared { quarantined: true, .. });
             let (evidence, inquired_at) = (found.clone(), Some(step.now));
-            self.state = State::Prepared { evidence, sure: false, inquired_at, quarantined };
+            // Once in doubt, it asks until it knows; in quarantine the scans go on asking.
+            let ask_at = (!quarantined).then(|| step.now + step.config.inquiry_interval);
+            self.state = State::Prepared { evidence, sure: false, inquired_at, ask_at, quarantined };
             step.order(Command::SendInquiry { id: self.id, branch: self.branch.clone(), evidence: found });
         }
     }
@@ -532,13 +555,14 @@ impl HeldBranch {
     /// An inquiry was answered. Late answers meet a branch that has moved on, and do nothing.
     pub(super) fn inquiry_answered(&mut self, answer: InquiryAnswer, step: &mut Step<'_>) {
         let key = self.key();
-        let State::Prepared { quarantined, .. } = &mut self.state else { return };
+        let State::Prepared { quarantined, ask_at, .. } = &mut self.state else { return };
         match answer {
             InquiryAnswer::Commit(decided) => self.commit(None, decided, step),
             InquiryAnswer::Abort => self.abort(None, step),
-            // The next scan asks again.
+            // It asks again by itself.
             InquiryAnswer::Wait { .. } => {}
             InquiryAnswer::Quarantine => {
+                *ask_at = None;
                 if !std::mem::replace(quarantined, true) {
                     step.order(Command::ReportQuarantine { key });
                 }

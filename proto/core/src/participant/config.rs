@@ -8,7 +8,10 @@ pub struct Config {
     /// How many ended branches are remembered, to answer repeated messages and to vote no to
     /// late ones; the oldest is forgotten first. More costs memory (about 200 bytes each).
     pub remembered_max: usize,
-    /// An inquiry for one branch is repeated no sooner than this.
+    /// How long after its vote a branch waits for its decision before it inquires. More leaves its
+    /// locks longer when its coordinator died; less asks about transactions that are merely slow.
+    pub patience: Duration,
+    /// An inquiry for one branch is repeated after this, and no sooner.
     pub inquiry_interval: Duration,
     /// The fault to play, for the checkers.
     #[cfg(feature = "mutants")]
@@ -19,6 +22,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             remembered_max: 100_000,
+            patience: Duration::from_secs(5),
             inquiry_interval: Duration::from_secs(1),
             #[cfg(feature = "mutants")]
             mutant: None,

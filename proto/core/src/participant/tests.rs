@@ -392,8 +392,8 @@ fn an_open_branch_is_given_up_at_its_deadline_and_a_prepared_one_never_is() {
     core.0.handle_timeout(deadline());
     assert_eq!(core.0.poll_command(), Some(run_abort(None)));
     let mut core = Core::prepared();
-    assert_eq!(core.0.poll_timeout(), None);
     core.0.handle_timeout(deadline() + Duration::from_hours(1000));
+    assert_eq!(core.0.poll_command(), Some(inquiry(1)), "time makes it ask, and nothing else");
     assert_eq!(core.0.poll_command(), None);
 }
 
@@ -437,6 +437,28 @@ fn a_prepared_branch_whose_decision_does_not_come_inquires_on_a_period() {
     let answer = InquiryAnswer::Commit(evidence(1));
     let orders = core.feed(Event::InquiryAnswered { key: key(), answer });
     assert_eq!(orders, [run_commit(None)], "a scan does not tell whether the process prepared it itself");
+}
+
+#[test]
+fn a_prepared_branch_inquires_from_memory_until_it_knows_d8() {
+    let mut core = Core::prepared();
+    let mut at = core.0.poll_timeout().expect("it asks by itself");
+    assert_eq!(at, NOW + Config::default().patience);
+    for _ in 0..3 {
+        core.0.handle_timeout(at);
+        assert_eq!(core.0.poll_command(), Some(inquiry(1)));
+        let answer = InquiryAnswer::Wait { owner: id().incarnation };
+        assert_eq!(core.feed_at(Event::InquiryAnswered { key: key(), answer }, at), []);
+        let next = core.0.poll_timeout().expect("it asks again");
+        assert_eq!(next, at + Config::default().inquiry_interval);
+        at = next;
+    }
+    let answer = InquiryAnswer::Abort;
+    assert_eq!(
+        core.feed_at(Event::InquiryAnswered { key: key(), answer }, at),
+        [run_abort(Some(evidence(1)))]
+    );
+    assert_eq!(core.0.poll_timeout(), None);
 }
 
 #[test]

@@ -62,7 +62,9 @@ fn an_inquiry_of_a_dead_owners_branch_closes_then_answers_a2_a3() {
         [
             inquiry_answer(5, InquiryAnswer::Abort),
             inquiry_answer(6, InquiryAnswer::Abort),
-            Command::ForgetUndecided { gid: id.gid }
+            Command::ForgetUndecided { gid: id.gid },
+            send_abort(id, &branch(1)),
+            send_abort(id, &branch(2))
         ]
     );
 }
@@ -129,8 +131,11 @@ fn a_retried_commit_at_another_coordinator_is_a_look_up_h4() {
     core.feed(Event::LiveIncarnationsRead { live: [].into() });
     assert!(closes(&core.commit(id, set([branch(1), branch(2)]), 2), id));
     let orders = core.proposal(id, Decision::Abort, ProposalResult::Won);
-    assert!(orders.iter().any(|c| matches!(c, Command::Reply { request: RequestId(2), .. })
-        && abort_kind(c) == AbortKind::OwnerEnded));
+    // Its branches are told at once, and awaited for the bound like those of any abort.
+    assert_eq!(orders[1..], [send_abort(id, &branch(1)), send_abort(id, &branch(2))]);
+    let orders = core.timeout(after(5));
+    let answer = orders.iter().find(|order| matches!(order, Command::Reply { .. })).unwrap();
+    assert_eq!(abort_kind(answer), AbortKind::OwnerEnded);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! `SendCommit` comes out of this file only while an answer of the register is handled
 //! (law 2): a won or lost proposal, or a commit that recovery read from the log.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{BranchState, State, Step, Transaction};
@@ -47,6 +48,14 @@ impl Transaction {
         let mut transaction = Self::new(id, details, Timestamp::ORIGIN, state, step.now);
         transaction.recorded_undecided = true;
         transaction
+    }
+
+    /// Keeps the branches that somebody named who asked: they are told the decision at once, and
+    /// need not find out by themselves.
+    pub(in crate::coordinator) fn add_named(&mut self, branches: BTreeSet<Branch>) {
+        for branch in branches {
+            self.branches.entry(branch.id).or_insert_with(|| BranchState::new(branch, None));
+        }
     }
 
     /// Keeps a branch that voted although nothing is known of its transaction (E5): it is told the
