@@ -112,6 +112,12 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// Any; it may or may not have been kept.
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError>;
 
+    /// The heuristic outcomes that are kept of these transactions.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError>;
+
     /// Raises the floor to `to`, or leaves it if it is higher or if a commit at or under `to` is
     /// unfinished and not listed as a straggler. Waits for statements that tested the old one.
     /// Durable on return; answers the floor that stands.

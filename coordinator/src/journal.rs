@@ -185,10 +185,20 @@ async fn look_up(
                 Vec::new()
             }
         };
+        let kept = if results.iter().any(|result| matches!(result, LookUpResult::Stands(_))) {
+            log.heuristics(&gids).await.unwrap_or_else(|error| {
+                tracing::warn!(error = %chain(&error), "heuristic outcomes could not be read");
+                Vec::new()
+            })
+        } else {
+            Vec::new()
+        };
         // An answer that is missing is unknown, never "no record" (law 5).
         let results = results.into_iter().chain(std::iter::repeat(LookUpResult::Unknown));
         for ((id, request), result) in batch.drain(..).zip(results) {
-            if answers.send(Event::LookedUp { id, request, result }).is_err() {
+            let of_it = kept.iter().filter(|kept| kept.id == id);
+            let heuristics = of_it.map(|kept| (kept.branch.id, kept.outcome)).collect();
+            if answers.send(Event::LookedUp { id, request, result, heuristics }).is_err() {
                 return;
             }
         }

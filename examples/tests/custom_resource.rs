@@ -104,7 +104,7 @@ fn the_example_shows_what_it_says() {
     assert!(output.status.success(), "{}:\n{out}\n{err}", output.status);
     for line in [
         "   committed\n     left   published: soup 4.00\n     right  published: soup 4.00\n",
-        "   aborted: menu.txt has 127 bytes, and this directory takes 64 at most\n",
+        "   aborted: right: menu.txt has 127 bytes, and this directory takes 64 at most\n",
         "     right  published: soup 4.00  (and a promise to publish another)\n",
         "   committed\n     left   published: soup 6.00\n     right  published: soup 6.00\n",
         "Shown: one commit, one abort by a vote, and a promise kept over a participant's restart.\n",

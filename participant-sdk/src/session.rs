@@ -75,7 +75,13 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A stream was opened.
-    Attached { session: SessionId, welcome: Welcome, outbox: mpsc::Sender<v1::ParticipantMessage> },
+    Attached {
+        session: SessionId,
+        /// Which of the participant's addresses it leads to.
+        place: usize,
+        welcome: Welcome,
+        outbox: mpsc::Sender<v1::ParticipantMessage>,
+    },
     /// Messages came on a stream.
     Came { session: SessionId, messages: Vec<Incoming> },
     /// A stream has ended; nothing comes from it any more.
@@ -295,7 +301,7 @@ impl Session {
         let Stream { requests, mut responses, first, welcome, left_out } = stream;
         info!(address = self.address, session = session.0, incarnation = ?welcome.incarnation, "attached to the coordinator");
         let (outbox, mut waiting) = mpsc::channel(OUTBOX_MAX);
-        let attached = Input::Attached { session, welcome: welcome.clone(), outbox };
+        let attached = Input::Attached { session, place: self.place, welcome: welcome.clone(), outbox };
         if self.shared.inputs.send(attached).await.is_err() {
             return End::Stopped;
         }

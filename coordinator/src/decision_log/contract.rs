@@ -526,6 +526,10 @@ pub async fn heuristic_outcomes_are_listed_with_their_decision(log: Log) {
     found.sort_by_key(|heuristic| heuristic.branch.resource.clone());
     assert_eq!(found, [first[0].clone(), second[0].clone()]);
     assert_eq!(listed[0].heuristics, []);
+    let mut kept = log.heuristics(&[gid(1), gid(2)]).await.expect("they are read");
+    kept.sort_by_key(|heuristic| heuristic.branch.resource.clone());
+    assert_eq!(kept, found);
+    assert_eq!(log.heuristics(&[gid(2)]).await.expect("they are read"), []);
 }
 
 /// Pages go from the newest gid down; a part of a gid finds it by its beginning or end.

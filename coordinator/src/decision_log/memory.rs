@@ -317,6 +317,11 @@ impl DecisionLog for MemoryLog {
         Ok(())
     }
 
+    async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        let state = self.state()?;
+        Ok(state.heuristics.values().filter(|kept| gids.contains(&kept.id.gid)).cloned().collect())
+    }
+
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
         let keyed = heuristics.iter().map(|record| ((record.id.gid, record.branch.id), record.clone()));
         self.state()?.heuristics.extend(keyed);

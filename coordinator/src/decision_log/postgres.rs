@@ -410,6 +410,11 @@ impl DecisionLog for PostgresLog {
             .await
     }
 
+    async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        let gids = uuids(gids);
+        self.lazy.run(move |session| Box::pin(heuristics_of(session, gids))).await
+    }
+
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
         let by_branch: BTreeMap<_, _> =
             heuristics.iter().map(|record| ((record.id.gid, record.branch.id), record.clone())).collect();
@@ -517,12 +522,15 @@ async fn list(session: &mut Session, page: ListPage) -> Result<Vec<StoredTransac
     page_of.sort_by_key(|stored: &StoredTransaction| std::cmp::Reverse(stored.id.gid));
     page_of.truncate(page.limit as usize);
     let gids = uuids(page_of.iter().map(|stored| &stored.id.gid));
-    let statement = sqlx::query(sql::HEURISTICS_OF).bind(gids).fetch_all(&mut session.connection);
-    for row in session.notices.watch(session.limit, statement).await? {
-        let heuristic = rows::heuristic(&row)?;
+    for heuristic in heuristics_of(session, gids).await? {
         for stored in page_of.iter_mut().filter(|stored| stored.id.gid == heuristic.id.gid) {
             stored.heuristics.push(heuristic.clone());
         }
     }
     Ok(page_of)
+}
+
+async fn heuristics_of(session: &mut Session, gids: Vec<Uuid>) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+    let statement = sqlx::query(sql::HEURISTICS_OF).bind(gids).fetch_all(&mut session.connection);
+    session.notices.watch(session.limit, statement).await?.iter().map(rows::heuristic).collect()
 }

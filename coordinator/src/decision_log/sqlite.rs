@@ -459,6 +459,11 @@ impl DecisionLog for SqliteLog {
             .await
     }
 
+    async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        let gids = gids_text(gids);
+        self.inner.run(move |connection| Box::pin(heuristics_of(connection, gids))).await
+    }
+
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
         let row = |record: &HeuristicRecord| {
             (
@@ -552,12 +557,18 @@ async fn list(
     found.sort_by_key(|stored: &StoredTransaction| std::cmp::Reverse(stored.id.gid));
     found.truncate(page.limit as usize);
     let gids = gids_text(found.iter().map(|stored| &stored.id.gid));
-    let statement = sqlx::query(sql::HEURISTICS_OF).bind(gids);
-    for row in statement.fetch_all(connection).await.map_err(database)? {
-        let heuristic = rows::heuristic(&row)?;
+    for heuristic in heuristics_of(connection, gids).await? {
         for stored in found.iter_mut().filter(|stored| stored.id.gid == heuristic.id.gid) {
             stored.heuristics.push(heuristic.clone());
         }
     }
     Ok(found)
+}
+
+async fn heuristics_of(
+    connection: &mut SqliteConnection,
+    gids: String,
+) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+    let rows = sqlx::query(sql::HEURISTICS_OF).bind(gids).fetch_all(connection).await.map_err(database)?;
+    rows.iter().map(rows::heuristic).collect()
 }

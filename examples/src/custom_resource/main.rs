@@ -77,7 +77,7 @@ async fn main() -> anyhow::Result<()> {
 
     let (right_attached, mut right_ended) = attach(&url, &right).await?;
     seen(&mut right_ended, gid).await.context("the right promise was not kept")?;
-    println!("   the participant is back, has found its promise on disk, and has asked what was decided");
+    println!("   the participant is back with nothing but what is on disk, and has learned the decision");
     show(&outcome, &left, &right)?;
     ensure!(both_say(&left, &right, "soup 6.00")? && right.promises()? == 0, "the promise must be kept");
 
@@ -108,13 +108,13 @@ async fn publish(
 
 /// A coordinator inside this process, and the transactions whose votes it receives.
 async fn start_coordinator(log: &Path) -> anyhow::Result<(Coordinator, UnboundedReceiver<Gid>)> {
-    let (voted, votes) = unbounded_channel();
+    let (tell, votes) = unbounded_channel();
     let config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         admin_listen: ([127, 0, 0, 1], 0).into(),
         observer: observe::Observer::new(move |step| {
             if let observe::Step::VoteReceived { gid, .. } = step {
-                drop(voted.send(*gid)); // nobody may be interested
+                tell.send(*gid).ok(); // nobody may be interested
             }
         }),
         ..Config::default()
@@ -133,7 +133,7 @@ async fn attach(
     let (tell, ended) = unbounded_channel();
     let observer = Observer::new(move |step| {
         if let Step::BranchEnded { gid, .. } = step {
-            drop(tell.send(*gid)); // nobody may be interested
+            tell.send(*gid).ok(); // nobody may be interested
         }
     });
     let builder = Participant::builder([coordinator]).resource(files.clone()).observer(observer);

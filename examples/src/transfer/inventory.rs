@@ -47,7 +47,7 @@ pub(crate) async fn run(environment: Environment) -> anyhow::Result<()> {
     // A participant: dials in to the coordinator, and stays attached. No port need be open for it.
     let builder = Participant::builder([environment.coordinator]).resource(resource.clone());
     let participant = builder.start().await?;
-    participant.attached().await;
+    service::attached(&participant).await?;
     let server = InventoryServiceServer::new(Inventory { resource });
     service::serve(tonic::service::Routes::new(server)).await?;
     participant.shutdown().await;
@@ -66,7 +66,8 @@ impl InventoryService for Inventory {
         let context = Context::current().ok_or_else(service::outside)?;
         let mut branch = self.resource.begin(&context).await.map_err(service::not_now)?;
         // An error drops the branch, which rolls it back.
-        let left = reserve(&mut branch, request.get_ref()).await.map_err(service::refused)?;
+        let left =
+            reserve(&mut branch, request.get_ref()).await.map_err(|refusal| service::refused(&refusal))?;
         branch.enlist().await.map_err(service::not_now)?;
         Ok(Response::new(ReserveResponse { left }))
     }

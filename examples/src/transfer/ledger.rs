@@ -42,7 +42,7 @@ pub(crate) async fn run(environment: Environment) -> anyhow::Result<()> {
         });
     let builder = Participant::builder([environment.coordinator]).resource(resource.clone());
     let participant = builder.start().await?;
-    participant.attached().await;
+    service::attached(&participant).await?;
     let server = LedgerServiceServer::new(Ledger { resource });
     service::serve(tonic::service::Routes::new(server)).await?;
     participant.shutdown().await;
@@ -59,7 +59,8 @@ impl LedgerService for Ledger {
     async fn charge(&self, request: Request<ChargeRequest>) -> Result<Response<ChargeResponse>, Status> {
         let context = Context::current().ok_or_else(service::outside)?;
         let mut branch = self.resource.begin(&context).await.map_err(service::not_now)?;
-        let balance = charge(&mut branch, request.get_ref()).await.map_err(service::refused)?;
+        let balance =
+            charge(&mut branch, request.get_ref()).await.map_err(|refusal| service::refused(&refusal))?;
         branch.enlist().await.map_err(service::not_now)?;
         Ok(Response::new(ChargeResponse { balance }))
     }
@@ -80,8 +81,8 @@ async fn charge(connection: &mut PgConnection, request: &ChargeRequest) -> Resul
     .bind(amount)
     .fetch_optional(&mut *connection)
     .await?;
-    let balance =
-        balance.ok_or_else(|| Refusal::new(format!("the account of {account} holds less than {amount}")))?;
+    let balance = balance
+        .ok_or_else(|| Refusal::new(format!("the account of {account} holds less than {amount} cents")))?;
     sqlx::query("INSERT INTO charges VALUES ($1, $2, $3)")
         .bind(order)
         .bind(account)

@@ -40,7 +40,8 @@ const HASTE: Duration = Duration::from_secs(4);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Without what sqlx thinks of slow statements: one of them waits for a lock on purpose.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,sqlx=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match std::env::args().nth(1).as_deref() {
         None => story().await,
@@ -136,15 +137,18 @@ impl Teller {
         let patient = order("order-20", 1, "lamp", "ada", 4_000);
         let hasty = order("order-21", 1, "lamp", "ada", 4_000);
         // The first one charges the account, and so has its row locked ...
-        let tx = self.shop.begin(&patient, Duration::from_secs(60)).await?;
+        let tx = self.shop.begin(&patient, Duration::from_mins(1)).await?;
         self.shop.charge(&tx, &patient).await?;
-        println!("  {} holds the account, and will want the lamps", patient.id);
+        println!("  {} has the row of the account locked, and will want that of the lamps", patient.id);
         // ... the second one locks the lamps, and waits for the account ...
         let (shop, other) = (self.shop.clone(), hasty.clone());
         let placing = tokio::spawn(async move { shop.order_at_once(&other, HASTE).await });
         // (here they meet: nobody goes on before it has the lamps)
         books.item_locked(hasty.item, PATIENCE).await?;
-        println!("  {} holds the lamps, and wants the account; it has {HASTE:?} for all of it", hasty.id);
+        println!(
+            "  {} has the row of the lamps locked, and wants that of the account, within {HASTE:?}",
+            hasty.id
+        );
         // ... and now the first one waits for the lamps. It has the longer breath.
         self.shop.reserve(&tx, &patient).await?;
         let placed = self.shop.commit(tx).await?;

@@ -3,14 +3,16 @@
 
 use std::error::Error;
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use pactum::resource::Refusal;
-use pactum::{AbortKind, ContextLayer};
+use pactum::{AbortKind, ContextLayer, Participant};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 use tonic::service::Routes;
@@ -21,6 +23,9 @@ pub(crate) const DATABASE_URL: &str = "DATABASE_URL";
 
 /// The variable with the coordinator's address.
 pub(crate) const COORDINATOR: &str = "PACTUM_COORDINATOR";
+
+/// How long a service waits for the coordinator at its start.
+const ATTACH_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// What a service on standard output says once it serves; its address follows.
 pub(crate) const SERVING: &str = "serving on ";
@@ -42,6 +47,13 @@ impl Environment {
         let database = PgPoolOptions::new().max_connections(8).connect(&variable(DATABASE_URL)?).await?;
         Ok(Self { database, coordinator: variable(COORDINATOR)? })
     }
+}
+
+/// Waits until the coordinator is attached to: before that no branch can be enlisted.
+pub(crate) async fn attached(participant: &Participant) -> anyhow::Result<()> {
+    // It goes on trying for ever by itself. We end then, and leave it to whoever started us.
+    let attached = timeout(ATTACH_TIME_MAX, participant.attached()).await;
+    attached.with_context(|| format!("no coordinator: {:?}", participant.sessions()))
 }
 
 /// Serves on a free port of loopback, until standard input ends: whoever started us is gone, then,
@@ -71,9 +83,9 @@ pub(crate) fn outside() -> Status {
     Status::failed_precondition("this call must be made within a transaction")
 }
 
-/// The work was refused. ABORTED says that the same may well succeed later; FAILED_PRECONDITION that
-/// it will not.
-pub(crate) fn refused(refusal: Refusal) -> Status {
+/// The work was refused. `ABORTED` says that the same may well succeed later; `FAILED_PRECONDITION`
+/// that it will not.
+pub(crate) fn refused(refusal: &Refusal) -> Status {
     match refusal.reason().kind {
         AbortKind::VotedNo => Status::failed_precondition(refusal.to_string()),
         AbortKind::LockTimeout => Status::aborted(refusal.to_string()),

@@ -94,13 +94,13 @@ impl Enlister {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnlistError {
-    /// No stream to the coordinator that owns the transaction was to be had in its time. No
-    /// coordinator knows of the branch.
+    /// No stream to the coordinator that owns the transaction was to be had in its time, or that
+    /// coordinator is gone. No coordinator knows of the branch.
     #[error("not attached to the coordinator that owns the transaction")]
     NotAttached,
-    /// The owner was asked and did not answer in the transaction's time. It may know of the
-    /// branch, which will vote no.
-    #[error("the coordinator did not answer in the transaction's time")]
+    /// The owner was asked and did not answer in the transaction's time, or is gone. It may know of
+    /// the branch, which will vote no.
+    #[error("the coordinator that owns the transaction did not answer")]
     Unanswered,
     /// The owner refused: commit was asked already, the transaction has ended, or the gid is
     /// forgotten.

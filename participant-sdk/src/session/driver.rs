@@ -38,6 +38,7 @@ const PREPARES_MAX: usize = 1024;
 /// A stream that can be sent on.
 #[derive(Debug)]
 struct Peer {
+    place: usize,
     incarnation: Option<Incarnation>,
     outbox: mpsc::Sender<v1::ParticipantMessage>,
 }
@@ -52,6 +53,8 @@ pub(crate) struct Driver {
     tasks: TaskTracker,
     prepares: Arc<Semaphore>,
     peers: BTreeMap<SessionId, Peer>,
+    /// Which incarnation each address served last.
+    served: BTreeMap<usize, Incarnation>,
     enlists: Enlists,
     /// Enlisted branches that no hook has been ordered for: to be ended when the participant stops.
     open: BTreeSet<BranchKey>,
@@ -81,6 +84,7 @@ impl Driver {
             tasks,
             prepares: Arc::new(Semaphore::new(PREPARES_MAX)),
             peers: BTreeMap::new(),
+            served: BTreeMap::new(),
             enlists: Enlists::default(),
             open: BTreeSet::new(),
             running: 0,
@@ -143,9 +147,9 @@ impl Driver {
 
     fn take_in(&mut self, input: Input) {
         match input {
-            Input::Attached { session, welcome, outbox } => {
-                self.peers.insert(session, Peer { incarnation: welcome.incarnation, outbox });
-                self.enlist_at(welcome.incarnation);
+            Input::Attached { session, place, welcome, outbox } => {
+                self.peers.insert(session, Peer { place, incarnation: welcome.incarnation, outbox });
+                self.welcomed(place, welcome.incarnation);
             }
             // A session that is gone is not heard any more.
             Input::Came { session, messages } => {
@@ -207,8 +211,9 @@ impl Driver {
             Incoming::Welcome(welcome) => {
                 if let Some(peer) = self.peers.get_mut(&session) {
                     peer.incarnation = welcome.incarnation;
+                    let place = peer.place;
+                    self.welcomed(place, welcome.incarnation);
                 }
-                self.enlist_at(welcome.incarnation);
             }
             Incoming::EnlistAnswer { call_id, refusal } => {
                 if let Some(key) = self.enlists.answered(session, call_id, refusal, Instant::now()) {
@@ -259,8 +264,18 @@ impl Driver {
 
     // ---- enlistment ----------------------------------------------------------------------------
 
-    fn enlist_at(&mut self, incarnation: Option<Incarnation>) {
+    /// An address is served by this incarnation now. If that is another one than before, the one
+    /// before is gone, and nobody waits for what it owes: its transactions will not commit.
+    fn welcomed(&mut self, place: usize, incarnation: Option<Incarnation>) {
         let Some(incarnation) = incarnation else { return };
+        let before = self.served.insert(place, incarnation).filter(|before| *before != incarnation);
+        if let Some(gone) = before
+            && !self.peers.values().any(|peer| peer.incarnation == Some(gone))
+        {
+            for key in self.enlists.owner_gone(gone) {
+                self.tell(Event::EnlistRefused { key });
+            }
+        }
         for key in self.enlists.waiting_for(incarnation) {
             self.send_enlist(key);
         }

@@ -159,6 +159,17 @@ impl Enlists {
         taken
     }
 
+    /// Ends those that wait for this incarnation: it will not answer any more.
+    pub(crate) fn owner_gone(&mut self, incarnation: Incarnation) -> Vec<BranchKey> {
+        let waits = |key: &&BranchKey| key.id.incarnation == incarnation;
+        let keys: Vec<BranchKey> = self.pending.keys().filter(waits).copied().collect();
+        for key in &keys {
+            let sent = self.pending.get(key).is_some_and(|pending| pending.sent);
+            self.finish(*key, Err(if sent { EnlistError::Unanswered } else { EnlistError::NotAttached }));
+        }
+        keys
+    }
+
     /// Ends all of them: the participant stops.
     pub(crate) fn stop(&mut self) -> Vec<BranchKey> {
         let keys: Vec<BranchKey> = self.pending.keys().copied().collect();

@@ -157,7 +157,9 @@ impl Coordinator {
                     })
                     .unwrap_or(Err(IllegalEvent { id, event: "answer to a proposal", state: "not open" }));
             }
-            Event::LookedUp { id, request, result } => return self.looked_up(id, request, result),
+            Event::LookedUp { id, request, result, heuristics } => {
+                return self.looked_up(id, request, result, &heuristics);
+            }
             Event::CommitRecovered { record } => self.recover(&record, now),
             Event::InstanceAttached { resource, instance } => {
                 self.with_each(now, |transaction, step| {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
-use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, LookUpResult, ProposalResult};
+use crate::outcome::{
+    BranchOutcome, Decision, DecisionRecord, Details, HeuristicOutcome, LookUpResult, ProposalResult,
+};
 use crate::vote::{AbortReason, Evidence, Vote};
 
 /// A request that waits for an [`Answer`](super::Answer). Drawn by the shell, unique while unanswered.
@@ -217,6 +219,8 @@ pub enum Event {
         request: RequestId,
         /// The answer.
         result: LookUpResult,
+        /// The branches of it that are kept as ended without the decision.
+        heuristics: Vec<(BranchId, HeuristicOutcome)>,
     },
     /// An unfinished commit of an ended incarnation was read from the log, and is known durable.
     CommitRecovered {

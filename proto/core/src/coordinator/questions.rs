@@ -13,7 +13,9 @@ use super::memory::Ending;
 use super::transaction::Transaction;
 use super::{Coordinator, IllegalEvent, is_own_register};
 use crate::id::{Branch, BranchId, Incarnation, TransactionId};
-use crate::outcome::{Decision, DecisionRecord, LookUpResult};
+use crate::outcome::{
+    BranchOutcome, DecidedBranch, Decision, DecisionRecord, HeuristicOutcome, LookUpResult, combine,
+};
 use crate::time::Timestamp;
 use crate::vote::{AbortKind, AbortReason, Evidence, Vote};
 
@@ -208,6 +210,7 @@ impl Coordinator {
         id: TransactionId,
         request: RequestId,
         result: LookUpResult,
+        heuristics: &[(BranchId, HeuristicOutcome)],
     ) -> Result<(), IllegalEvent> {
         let question = self.questions.remove(&request).ok_or(IllegalEvent {
             id,
@@ -220,7 +223,7 @@ impl Coordinator {
         match question {
             Question::Outcome { request, pending } => {
                 let outcome = match result {
-                    LookUpResult::Stands(record) => outcome_of(&record),
+                    LookUpResult::Stands(record) => outcome_of(&record, heuristics),
                     LookUpResult::NoRecord if pending => TransactionOutcome::Pending,
                     LookUpResult::NoRecord => TransactionOutcome::NoRecord,
                     LookUpResult::Forgotten => TransactionOutcome::Forgotten,
@@ -261,19 +264,32 @@ impl Coordinator {
     }
 }
 
-/// What a record says to an application.
-fn outcome_of(record: &DecisionRecord) -> TransactionOutcome {
+/// What a record, and what is kept beside it, says to an application.
+fn outcome_of(record: &DecisionRecord, heuristics: &[(BranchId, HeuristicOutcome)]) -> TransactionOutcome {
+    let unfinished = Vec::new();
+    // What is not kept as heuristic ended, or will end, as decided.
+    let kept =
+        |id: BranchId| heuristics.iter().find(|(branch, _)| *branch == id).map(|(_, outcome)| *outcome);
+    let as_decided = |decided: &DecidedBranch| match kept(decided.branch.id) {
+        None => Some(BranchOutcome::Committed),
+        Some(_) => None,
+    };
+    let outcomes: Vec<BranchOutcome> = record
+        .branches
+        .iter()
+        .filter_map(as_decided)
+        .chain(heuristics.iter().map(|(_, outcome)| BranchOutcome::Heuristic(*outcome)))
+        .collect();
+    let heuristic = combine(record.decision, &outcomes);
     match record.decision {
-        Decision::Commit => {
-            TransactionOutcome::Committed { read_only: false, unfinished: Vec::new(), heuristic: None }
-        }
+        Decision::Commit => TransactionOutcome::Committed { read_only: false, unfinished, heuristic },
         Decision::Abort => TransactionOutcome::Aborted {
             reason: record
                 .reason
                 .clone()
                 .unwrap_or_else(|| AbortReason::new(AbortKind::OwnerEnded, "closed with abort in the log")),
-            unfinished: Vec::new(),
-            heuristic: None,
+            unfinished,
+            heuristic,
         },
     }
 }

@@ -1,7 +1,7 @@
 //! Questions about transactions that are not in the table.
 
 use super::*;
-use crate::outcome::LookUpResult;
+use crate::outcome::{HeuristicOutcome, LookUpResult};
 
 fn inquiry(id: TransactionId, n: u64, request: u64) -> Event {
     Event::InquiryReceived { id, branch: branch(n), evidence: evidence(n), request: RequestId(request) }
@@ -85,13 +85,17 @@ fn an_inquiry_of_a_living_owners_branch_is_not_closed_elsewhere() {
     core.feed(Event::LiveIncarnationsRead { live: [incarnation(2)].into() });
     let wait = InquiryAnswer::Wait { owner: id.incarnation };
     assert_eq!(core.feed(inquiry(id, 1, 5)), [look_up(id, 0)]);
-    let nothing =
-        |request| Event::LookedUp { id, request: RequestId(request), result: LookUpResult::NoRecord };
+    let nothing = |request| Event::LookedUp {
+        id,
+        request: RequestId(request),
+        result: LookUpResult::NoRecord,
+        heuristics: vec![],
+    };
     assert_eq!(core.feed(nothing(0)), [inquiry_answer(5, wait)]);
     core.feed(inquiry(id, 1, 6));
     let stands = LookUpResult::Stands(Box::new(record(id, &[branch(1)])));
     assert_eq!(
-        core.feed(Event::LookedUp { id, request: RequestId(0), result: stands }),
+        core.feed(Event::LookedUp { id, request: RequestId(0), result: stands, heuristics: vec![] }),
         [inquiry_answer(6, InquiryAnswer::Commit(evidence(1)))]
     );
     assert!(core.0.handle_event(nothing(0), NOW).is_err(), "nobody asked");
@@ -103,7 +107,8 @@ fn an_inquiry_after_all_was_finished_is_answered_from_the_log_d5() {
     core.finished(id, &branch(1));
     core.finished(id, &branch(2));
     assert_eq!(core.feed(inquiry(id, 1, 5)), [look_up(id, 0)]);
-    let gone = Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord };
+    let gone =
+        Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord, heuristics: vec![] };
     assert_eq!(core.feed(gone), [inquiry_answer(5, InquiryAnswer::Quarantine)], "never abort (B8)");
 }
 
@@ -125,7 +130,8 @@ fn a_retried_commit_at_another_coordinator_is_a_look_up_h4() {
     // The owner lives: nothing is closed, nothing prepared.
     core.feed(Event::LiveIncarnationsRead { live: [incarnation(2)].into() });
     assert_eq!(core.commit(id, set([branch(1), branch(2)]), 1), [look_up(id, 0)]);
-    let nothing = Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord };
+    let nothing =
+        Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord, heuristics: vec![] };
     assert_eq!(core.feed(nothing), [reply(1, Answer::Outcome(TransactionOutcome::Pending))]);
     // The owner is dead: closed, then definite.
     core.feed(Event::LiveIncarnationsRead { live: [].into() });
@@ -143,7 +149,8 @@ fn without_the_branch_set_absence_is_no_record_and_not_an_abort_h9() {
     let (id, mut core) = (foreign(10), Core::new());
     let ask = |branches, request| Event::OutcomeRequested { id, branches, request: RequestId(request) };
     assert_eq!(core.feed(ask(None, 1)), [look_up(id, 0)]);
-    let nothing = Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord };
+    let nothing =
+        Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord, heuristics: vec![] };
     assert_eq!(core.feed(nothing), [reply(1, Answer::Outcome(TransactionOutcome::NoRecord))]);
     assert!(closes(&core.feed(ask(Some(set([branch(1), branch(2)])), 2)), id), "with it, definite");
 }
@@ -175,7 +182,7 @@ fn a_late_vote_of_a_finished_commit_is_told_what_the_record_says() {
     core.finished(id, &branch(2));
     assert_eq!(core.yes(id, &branch(1)), [look_up(id, 0)]);
     let stands = LookUpResult::Stands(Box::new(record(id, &[branch(1), branch(2)])));
-    let answered = Event::LookedUp { id, request: RequestId(0), result: stands };
+    let answered = Event::LookedUp { id, request: RequestId(0), result: stands, heuristics: vec![] };
     assert_eq!(core.feed(answered), [send_commit(id, &branch(1))]);
 }
 
@@ -207,7 +214,8 @@ fn resolve_of_a_dead_owners_transaction_closes_it_if_its_branches_are_known() {
     };
     // Without a prepare record the log alone cannot tell whose register it is (H5).
     assert_eq!(core.feed(resolve(None, 1)), [look_up(id, 0)]);
-    let nothing = Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord };
+    let nothing =
+        Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord, heuristics: vec![] };
     assert_eq!(core.feed(nothing), [reply(1, Answer::Outcome(TransactionOutcome::NoRecord))]);
     assert!(closes(&core.feed(resolve(Some(set([branch(1), branch(2)])), 2)), id));
     let orders = core.proposal(id, Decision::Abort, ProposalResult::Won);
@@ -219,6 +227,22 @@ fn an_empty_set_at_another_coordinator_is_only_looked_up_law_9() {
     // The owner may have enlisted a branch that the application never heard of.
     let (id, mut core) = (foreign(10), Core::new());
     assert_eq!(core.commit(id, set([]), 1), [look_up(id, 0)]);
-    let nothing = Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord };
+    let nothing =
+        Event::LookedUp { id, request: RequestId(0), result: LookUpResult::NoRecord, heuristics: vec![] };
     assert_eq!(core.feed(nothing), [reply(1, Answer::Outcome(TransactionOutcome::NoRecord))]);
+}
+
+#[test]
+fn heuristic_outcomes_that_are_kept_are_told_with_the_decision_d8() {
+    let (id, mut core) = (foreign(10), Core::new());
+    core.feed(Event::OutcomeRequested { id, branches: None, request: RequestId(1) });
+    let stands = LookUpResult::Stands(Box::new(record(id, &[branch(1), branch(2)])));
+    let heuristics = vec![(branch(2).id, HeuristicOutcome::Aborted)];
+    let event = Event::LookedUp { id, request: RequestId(0), result: stands, heuristics };
+    let mixed = TransactionOutcome::Committed {
+        read_only: false,
+        unfinished: vec![],
+        heuristic: Some(HeuristicOutcome::Mixed),
+    };
+    assert_eq!(core.feed(event), [reply(1, Answer::Outcome(mixed))]);
 }
