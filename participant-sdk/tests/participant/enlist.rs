@@ -42,6 +42,21 @@ async fn an_enlistment_whose_answer_is_lost_is_repeated() {
     assert_eq!(world.bank.calls(), [""; 0]);
 }
 
+/// The process behind the address is another one: its incarnation will never answer.
+#[tokio::test]
+async fn an_enlistment_does_not_wait_for_an_owner_that_is_gone() {
+    let mut world = World::start().await;
+    let context = context(OWNER);
+    world.bank.open(BRANCH);
+    let (enlister, name) = (world.bank.enlister(), world.bank.resource_name().clone());
+    let enlisting = tokio::spawn(async move { enlister.enlist(&context, &name, BRANCH).await });
+    world.stream.enlist().await;
+    drop(world.stream);
+    let _stream = world.coordinator.welcome(OWNER + 1).await;
+    assert!(matches!(enlisting.await.unwrap(), Err(EnlistError::Unanswered)));
+    world.bank.until(|calls| calls == ["abort"]).await;
+}
+
 /// E10: the branch rolls back.
 #[tokio::test]
 async fn a_refused_enlistment_ends_the_branch() {
