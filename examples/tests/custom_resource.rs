@@ -89,6 +89,31 @@ async fn a_commit_that_was_cut_off_after_its_evidence_is_finished_once() {
     }
 }
 
+/// Else the later commit would undo the earlier one, whichever the transactions' order is.
+#[tokio::test]
+async fn a_promise_keeps_other_branches_away_from_its_place() {
+    use pactum::Resource as _;
+    use pactum::resource::{BranchOutcome, Prepared};
+
+    let place = tempfile::tempdir().unwrap();
+    let files = Files { root: place.path().to_owned() };
+    let (one, another) = (files.restart().await, files.restart().await);
+    let cluster = pactum::Cluster::new("same-place").unwrap();
+    let time = std::time::Duration::from_mins(1);
+    let first = pactum::testing::branch_context(&cluster, time);
+    let (second, third) =
+        (pactum::testing::branch_context(&cluster, time), pactum::testing::branch_context(&cluster, time));
+
+    files.work(&one, &first, 1).await.unwrap();
+    assert!(matches!(one.prepare(&first, None).await, Ok(Prepared::Yes(_))));
+    files.work(&another, &second, 1).await.unwrap();
+    let refused = another.prepare(&second, None).await.unwrap_err();
+    assert!(refused.message.contains("another branch"), "{refused}");
+    assert_eq!(one.abort(&first, None).await.unwrap(), BranchOutcome::Aborted);
+    files.work(&another, &third, 1).await.unwrap();
+    assert!(matches!(another.prepare(&third, None).await, Ok(Prepared::Yes(_))));
+}
+
 #[test]
 fn a_name_that_leads_out_of_the_directory_is_refused() {
     for bad in ["", "../menu", "a/b", ".hidden", "UPPER", "a~b", &"a".repeat(101)] {

@@ -14,7 +14,7 @@ fn the_example_shows_what_it_says() {
         "  order-3   1 chair  ada     100.00 €  accepted\n",
         "refused: there are not 9 of lamp on hand\n",
         "refused: the account of blaise holds less than 20000 cents\n",
-        "aborted: VotedNo: the account of blaise holds less than 30000 cents\n",
+        "aborted: VotedNo: ledger: the account of blaise holds less than 30000 cents\n",
         "aborted: LockTimeout: ",
         "  order-20  1 lamp   ada     40.00 €  accepted\n",
         "  orders reserved: 12, charged: 12, the same ones, and just those that were accepted\n",
