@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pactum_core::coordinator::{Command, Coordinator, Event, RequestId};
-use pactum_core::id::{Gid, Incarnation};
+use pactum_core::id::{Branch, Gid, Incarnation, TransactionId};
 use pactum_core::outcome::Decision;
 use pactum_core::time::Timestamp;
 use tokio::sync::mpsc;
@@ -165,30 +165,34 @@ impl Shard {
         while let Some(command) = self.core.poll_command() {
             match command {
                 Command::SendPrepare { id, branch, operation, one_phase, time_left, details } => {
+                    let _span = branch_span(id, &branch).entered();
                     let target = sessions.of_instance(branch.instance, &branch.resource);
                     let sent = target.is_some_and(|session| {
                         session.send(wire::prepare(id, &branch, operation, one_phase, time_left, &details))
                     });
                     if sent {
-                        tracing::debug!(gid = %id.gid, branch = %branch.id, resource = %branch.resource, "prepare sent");
+                        tracing::debug!("prepare sent");
                         self.observer.saw(Step::PrepareSent { gid: id.gid, branch: branch.id });
                     } else {
                         self.feed(Event::PrepareNotSent { id, branch: branch.id }, now);
                     }
                 }
                 Command::SendCommit { id, branch, evidence } => {
+                    let _span = branch_span(id, &branch).entered();
                     let sent = sessions
                         .of_branch(&branch)
                         .is_some_and(|session| session.send(wire::commit(id, &branch, &evidence)));
                     self.decision_sent(sent, id.gid, branch.id, Decision::Commit);
                 }
                 Command::SendAbort { id, branch } => {
+                    let _span = branch_span(id, &branch).entered();
                     let sent = sessions
                         .of_branch(&branch)
                         .is_some_and(|session| session.send(wire::abort(id, &branch)));
                     self.decision_sent(sent, id.gid, branch.id, Decision::Abort);
                 }
                 Command::SendSettle { id, branch } => {
+                    let _span = branch_span(id, &branch).entered();
                     if let Some(session) = sessions.of_branch(&branch) {
                         session.send(wire::settle(id, &branch));
                     }
@@ -210,10 +214,8 @@ impl Shard {
                     self.observer.saw(Step::EndRecorded { gid: id.gid });
                 }
                 Command::RecordHeuristic { id, branch, outcome } => {
-                    tracing::error!(
-                        gid = %id.gid, branch = %branch.id, resource = %branch.resource, ?outcome,
-                        "a branch ended without the decision"
-                    );
+                    let _span = branch_span(id, &branch).entered();
+                    tracing::error!(?outcome, "a branch ended without the decision");
                     self.journal.heuristic(id, branch, outcome);
                 }
                 Command::ReportViolation { id, what } => {
@@ -228,7 +230,7 @@ impl Shard {
 
     fn decision_sent(&self, sent: bool, gid: Gid, branch: pactum_core::id::BranchId, decision: Decision) {
         if sent {
-            tracing::debug!(%gid, %branch, ?decision, "decision sent");
+            tracing::debug!(?decision, "decision sent");
             self.observer.saw(Step::DecisionSent { gid, branch, decision });
         }
     }
@@ -245,4 +247,9 @@ impl Shard {
             self.observer.saw(Step::ClientAnswered { gid });
         }
     }
+}
+
+/// What happens to one branch, with the names that a search goes by.
+fn branch_span(id: TransactionId, branch: &Branch) -> tracing::Span {
+    tracing::info_span!("branch", gid = %id.gid, branch = %branch.id, resource = %branch.resource)
 }

@@ -530,7 +530,10 @@ async fn list(session: &mut Session, page: ListPage) -> Result<Vec<StoredTransac
     Ok(page_of)
 }
 
-async fn heuristics_of(session: &mut Session, gids: Vec<Uuid>) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+async fn heuristics_of(
+    session: &mut Session,
+    gids: Vec<Uuid>,
+) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
     let statement = sqlx::query(sql::HEURISTICS_OF).bind(gids).fetch_all(&mut session.connection);
     session.notices.watch(session.limit, statement).await?.iter().map(rows::heuristic).collect()
 }

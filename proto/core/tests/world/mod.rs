@@ -481,7 +481,11 @@ impl World {
             Command::Propose { record } => self.log.writes.push(Write { run: Some(run), record }),
             Command::LookUp { id, request } => {
                 let result = self.log.look_up(id.gid);
-                self.tell_coordinator(place, coordinator::Event::LookedUp { id, request, result, heuristics: Vec::new() }, now);
+                self.tell_coordinator(
+                    place,
+                    coordinator::Event::LookedUp { id, request, result, heuristics: Vec::new() },
+                    now,
+                );
             }
             Command::Reply { request, answer } => self.reply(place, request, answer),
             Command::RecordFinished { id } => {
