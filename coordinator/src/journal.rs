@@ -11,6 +11,7 @@
 //! Answers come back by a queue of their own without a limit: each order is answered once, so it
 //! holds no more than was ordered, and what is ordered is bounded by the open transactions.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use crate::tasks::Tasks;
 const LOOK_UP_GIDS_MAX: usize = 256;
 
 /// Heuristic outcomes that wait to be kept. They are rare, and each was told in the log as an
-/// error too; more than this while the log is down are lost to `tx show` and not to people.
+/// error too. More than this while the log is down are not kept, and their commits count as
+/// unfinished: whoever recovers them hears of these outcomes again.
 const HEURISTICS_MAX: usize = 16_384;
 
 /// Between attempts to keep heuristic outcomes.
@@ -42,7 +44,17 @@ pub(crate) struct Journal {
     pub(crate) log: Arc<dyn DecisionLog>,
     pub(crate) writer: LogWriter,
     pub(crate) finisher: Finisher,
-    heuristics: mpsc::Sender<HeuristicRecord>,
+    heuristics: mpsc::Sender<Keep>,
+}
+
+/// What is kept in this order.
+#[derive(Debug)]
+enum Keep {
+    /// A heuristic outcome.
+    Heuristic(HeuristicRecord),
+    /// The end of a commit that has some: told only after they are kept, or a crash in between
+    /// would lose them, since nobody drives a finished commit again.
+    Finished(TransactionId),
 }
 
 impl Journal {
@@ -53,7 +65,7 @@ impl Journal {
         tasks: &Tasks,
     ) -> Self {
         let (heuristics, waiting) = mpsc::channel(HEURISTICS_MAX);
-        tasks.spawn(keep_heuristics(Arc::clone(&log), waiting));
+        tasks.spawn(keep_heuristics(Arc::clone(&log), finisher.clone(), waiting));
         Self { log, writer, finisher, heuristics }
     }
 
@@ -75,7 +87,13 @@ impl Journal {
                 }
             }
         });
-        ShardJournal { journal: self.clone(), reply, look_ups, waiting: Vec::new() }
+        ShardJournal {
+            journal: self.clone(),
+            reply,
+            look_ups,
+            waiting: Vec::new(),
+            heuristic: HashMap::new(),
+        }
     }
 }
 
@@ -83,7 +101,8 @@ impl Journal {
 fn settle_number(finisher: &Finisher, answer: &writer::Answer) {
     let no_commit_stands = match &answer.result {
         ProposalResult::Won => answer.decision == Decision::Abort,
-        ProposalResult::Lost(record) => record.decision == Decision::Abort,
+        // Another transaction's record under the same gid is no commit of this one.
+        ProposalResult::Lost(record) => record.decision == Decision::Abort || record.id != answer.id,
         ProposalResult::Fenced | ProposalResult::Forgotten => true,
         ProposalResult::Unknown => false,
     };
@@ -99,6 +118,9 @@ pub(crate) struct ShardJournal {
     look_ups: mpsc::UnboundedSender<(TransactionId, RequestId)>,
     /// Ordered and not taken by the writer yet.
     waiting: Vec<(Incarnation, Proposal)>,
+    /// Transactions with heuristic outcomes, and whether all of them wait to be kept. Those of
+    /// aborted ones stay here: they are as rare as operators' overruling.
+    heuristic: HashMap<Gid, bool>,
 }
 
 impl ShardJournal {
@@ -157,13 +179,23 @@ impl ShardJournal {
         self.journal.writer.forget_undecided(gid);
     }
 
-    pub(crate) fn finished(&self, id: TransactionId) {
-        self.journal.finisher.finished(id);
+    pub(crate) fn finished(&mut self, id: TransactionId) {
+        match self.heuristic.remove(&id.gid) {
+            None => self.journal.finisher.finished(id),
+            Some(true) => {
+                if let Err(error) = self.journal.heuristics.try_send(Keep::Finished(id)) {
+                    tracing::debug!(gid = %id.gid, %error, "its end is not recorded");
+                }
+            }
+            Some(false) => {}
+        }
     }
 
-    pub(crate) fn heuristic(&self, id: TransactionId, branch: Branch, outcome: HeuristicOutcome) {
+    pub(crate) fn heuristic(&mut self, id: TransactionId, branch: Branch, outcome: HeuristicOutcome) {
         let record = HeuristicRecord { id, branch, outcome };
-        if let Err(error) = self.journal.heuristics.try_send(record) {
+        let kept = self.journal.heuristics.try_send(Keep::Heuristic(record));
+        *self.heuristic.entry(id.gid).or_insert(true) &= kept.is_ok();
+        if let Err(error) = kept {
             tracing::error!(gid = %id.gid, %error, "a heuristic outcome could not be kept");
         }
     }
@@ -178,7 +210,7 @@ async fn look_up(
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, LOOK_UP_GIDS_MAX).await > 0 {
         let gids: Vec<Gid> = batch.iter().map(|(id, _)| id.gid).collect();
-        let results = match log.look_up(&gids).await {
+        let mut results = match log.look_up(&gids).await {
             Ok(results) => results,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the log could not be read");
@@ -188,6 +220,10 @@ async fn look_up(
         let kept = if results.iter().any(|result| matches!(result, LookUpResult::Stands(_))) {
             log.heuristics(&gids).await.unwrap_or_else(|error| {
                 tracing::warn!(error = %chain(&error), "heuristic outcomes could not be read");
+                // Without them a mixed outcome would look like a plain one.
+                for result in results.iter_mut().filter(|result| matches!(result, LookUpResult::Stands(_))) {
+                    *result = LookUpResult::Unknown;
+                }
                 Vec::new()
             })
         } else {
@@ -205,15 +241,27 @@ async fn look_up(
     }
 }
 
-/// Keeps heuristic outcomes, however often the log must be asked.
-async fn keep_heuristics(log: Arc<dyn DecisionLog>, mut waiting: mpsc::Receiver<HeuristicRecord>) {
+/// Keeps heuristic outcomes, however often the log must be asked, and after them tells the ends of
+/// their transactions.
+async fn keep_heuristics(log: Arc<dyn DecisionLog>, finisher: Finisher, mut waiting: mpsc::Receiver<Keep>) {
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, LOOK_UP_GIDS_MAX).await > 0 {
-        while let Err(error) = log.record_heuristics(&batch).await {
+        let (mut records, mut ends) = (Vec::new(), Vec::new());
+        for keep in batch.drain(..) {
+            match keep {
+                Keep::Heuristic(record) => records.push(record),
+                Keep::Finished(id) => ends.push(id),
+            }
+        }
+        while !records.is_empty()
+            && let Err(error) = log.record_heuristics(&records).await
+        {
             tracing::warn!(error = %chain(&error), "heuristic outcomes could not be kept yet");
             tokio::time::sleep(HEURISTICS_RETRY).await;
         }
-        batch.clear();
+        for id in ends {
+            finisher.finished(id);
+        }
     }
 }
 

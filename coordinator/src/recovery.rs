@@ -71,9 +71,13 @@ impl Keeper {
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             pause.tick().await;
-            match self.journal.log.start_incarnation(&self.address).await {
-                Ok(incarnation) => {
+            match self.start().await {
+                Ok((incarnation, view)) => {
                     tracing::info!(%incarnation, "incarnation started");
+                    // Known before anybody may ask: whom the shards do not know as live, they close.
+                    let live = view.incarnations.iter().map(|seen| seen.incarnation).collect();
+                    self.shards.tell_all(&Event::FloorRaised { floor: view.floor });
+                    self.shards.tell_all(&Event::LiveIncarnationsRead { live });
                     self.observer.saw(Step::IncarnationStarted { incarnation });
                     self.shards.tell_all(&Event::IncarnationStarted { incarnation });
                     self.lifecycle.incarnation_changed(Some(incarnation));
@@ -82,6 +86,13 @@ impl Keeper {
                 Err(error) => self.log_failed(&error),
             }
         }
+    }
+
+    /// Begins one in the log, and reads who else is there. If only that fails, it lapses unused.
+    async fn start(&self) -> Result<(Incarnation, LogView), DecisionLogError> {
+        let incarnation = self.journal.log.start_incarnation(&self.address).await?;
+        let view = self.journal.log.heartbeat(incarnation).await?;
+        Ok((incarnation, view))
     }
 
     /// Beats until our incarnation has ended.
@@ -148,7 +159,8 @@ impl Keeper {
     }
 
     async fn recover(&self, scan: &mut Scan) {
-        if let Err(error) = scan.run().await {
+        // Beats come first: a long recovery must not cost us our own incarnation.
+        if let Err(error) = scan.run(Instant::now() + self.heartbeat / 2).await {
             self.log_failed(&error);
         }
         let name = RECOVERY_HEALTH;

@@ -446,7 +446,6 @@ impl Parts {
         Services {
             transactions: Transactions {
                 shards: Arc::clone(&self.shards),
-                registry: Arc::clone(&self.registry),
                 lifecycle: Arc::clone(&self.lifecycle),
                 pipelines: PipelineContext { limits: answers, in_flight_max: config.pipeline_in_flight_max },
                 limits,

@@ -16,8 +16,8 @@ mod inspect;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use pactum_core::coordinator::{Command, Coordinator, Event, RequestId};
-use pactum_core::id::{Branch, Gid, Incarnation, TransactionId};
+use pactum_core::coordinator::{Command, Coordinator, Event, RequestId, SubmittedBranch};
+use pactum_core::id::{Branch, Gid, Incarnation, InstanceId, TransactionId};
 use pactum_core::outcome::Decision;
 use pactum_core::time::Timestamp;
 use tokio::sync::mpsc;
@@ -117,16 +117,29 @@ impl Shard {
     }
 
     fn request(&mut self, request: Request, now: Timestamp) {
-        let Request { gid, starts, event, name, to } = request;
+        let Request { gid, starts, mut event, name, to } = request;
         if starts && let Err(error) = self.admits(gid, now) {
             to.send(Err(error));
             return;
+        }
+        if let Event::SubmitRequested { branches, .. } = &mut event {
+            self.choose_instances(branches);
         }
         self.waiting.insert(name, Waiting { gid, to });
         if !self.feed(event, now)
             && let Some(waiting) = self.waiting.remove(&name)
         {
             waiting.to.send(Err(ServiceError::Internal));
+        }
+    }
+
+    /// Chooses who executes each branch of a one-shot request. Here and no sooner: if nobody is
+    /// attached now, the fact that somebody has attached is still to come, and wakes the branch.
+    fn choose_instances(&self, branches: &mut [SubmittedBranch]) {
+        let sessions = self.registry.sessions();
+        for SubmittedBranch { branch, .. } in branches {
+            branch.instance =
+                sessions.any(&branch.resource).map_or(InstanceId::NIL, |session| session.instance);
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pactum_coordinator::decision_log::contract::{abort, branch, commit, gid};
 use pactum_coordinator::decision_log::postgres::{self, PostgresLog, PostgresLogOptions};
 use pactum_coordinator::decision_log::{
-    DecisionLog, DecisionLogError, DecisionWriter, HeuristicRecord, Proposal, UndecidedRecord,
+    DecisionLog, DecisionLogError, DecisionWriter, HeuristicRecord, ListPage, Proposal, UndecidedRecord,
 };
 use pactum_core::id::{Gid, Incarnation};
 use pactum_core::outcome::{Details, HeuristicOutcome, LookUpResult, ProposalResult};
@@ -547,4 +547,27 @@ async fn what_was_acknowledged_survives_the_death_of_the_server() {
         Err(_) => fixture.log.look_up(&gids).await.unwrap(),
     };
     assert!(found.iter().all(|found| matches!(found, LookUpResult::Stands(_))));
+}
+
+/// Operators who list a large log must not cost us our incarnation.
+#[tokio::test]
+async fn heartbeats_do_not_wait_for_listings() {
+    let fixture = Fixture::new().await;
+    let (own, _writer) = fixture.started().await;
+    let mut slow = fixture.connection().await;
+    execute(&mut slow, "BEGIN; LOCK TABLE pactum.undecided IN ACCESS EXCLUSIVE MODE").await;
+    let page = ListPage { limit: 10, ..ListPage::default() };
+    let listings: Vec<_> = (0..4)
+        .map(|_| {
+            let (log, page) = (fixture.log(), page.clone());
+            tokio::spawn(async move { log.list(&page).await })
+        })
+        .collect();
+    fixture.until_waiting(4).await;
+    let beat = tokio::time::timeout(Duration::from_secs(2), fixture.log.heartbeat(own)).await;
+    assert!(beat.expect("a heartbeat waits for listings").unwrap().live);
+    execute(&mut slow, "ROLLBACK").await;
+    for listing in listings {
+        assert!(listing.await.unwrap().unwrap().is_empty());
+    }
 }

@@ -251,3 +251,54 @@ async fn h10_an_owner_that_was_ended_aborts_and_takes_a_new_incarnation() {
     assert!(welcomes.load(Ordering::Relaxed) >= 1);
     node.end().await;
 }
+
+/// The shard is busy when a one-shot call comes for a resource that attaches meanwhile: the fact that it
+/// has attached overtakes the call, and must not be lost on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_one_shot_call_that_waits_its_turn_meets_who_has_attached_meanwhile() {
+    let (is_busy, release) = (tokio::sync::watch::Sender::new(false), std::sync::Barrier::new(2));
+    let release = Arc::new(release);
+    let (mut busy, released) = (is_busy.subscribe(), Arc::clone(&release));
+    let observer = Observer::new(move |step: &Step| {
+        if step.name() == "vote-received" && !is_busy.send_replace(true) {
+            tokio::task::block_in_place(|| released.wait());
+        }
+    });
+    let node = Node::with(Config { observer, shards: 1, ..config() }, MemoryLog::new()).await;
+    let mut a = node.participant("bank-a").await;
+    let id = node.draw().await;
+    let in_a = a.enlist(&id, 1).await;
+    let commit = node.commit(&id, &[&in_a], v1::Wait::Finished);
+    let request = v1::SubmitRequest {
+        id: Some(node.draw().await),
+        operations: vec![v1::Operation {
+            branch: 1,
+            resource: "bank-b".to_owned(),
+            name: "debit".to_owned(),
+            payload: Vec::new(),
+        }],
+        timeout: Some(Duration::from_secs(3).try_into().unwrap()),
+        ..v1::SubmitRequest::default()
+    };
+    a.vote_commit().await;
+    soon("the shard's pause", busy.wait_for(|busy| *busy)).await.unwrap();
+    let mut application = node.application();
+    let one_shot = request.id.clone().unwrap();
+    let submit = tokio::spawn(async move { application.submit(request).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut b = node.participant("bank-b").await;
+    until("the attachment", async || {
+        let list = node.admin.clone().get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+        list.into_inner().participants_attached == 2
+    })
+    .await;
+    tokio::task::block_in_place(|| release.wait());
+    a.ack_commit(&id, &in_a).await;
+    soon("the outcome", commit).await.unwrap().unwrap();
+    b.vote_commit().await;
+    let in_b = b.branch(1);
+    b.ack_commit(&one_shot, &in_b).await;
+    let outcome = soon("the outcome", submit).await.unwrap().unwrap().into_inner().outcome.unwrap();
+    assert_eq!(outcome.state(), OutcomeState::Committed);
+    node.end().await;
+}

@@ -88,6 +88,8 @@ pub struct PostgresLog {
     cluster: Cluster,
     forced: Arc<Control>,
     lazy: Arc<Control>,
+    /// For listings: they may take seconds, and no heartbeat is to wait for them.
+    listings: Arc<Control>,
 }
 
 /// Brings the schema of the log at `url` up to date, as a role that may. Repeatable; two at once wait
@@ -127,7 +129,8 @@ impl PostgresLog {
             .map_err(|error| DecisionLogError::SchemaNotReady { problem: error.to_string() })?;
         Ok(Self {
             forced: Control::new(connect.clone(), Commits::Forced, answer_limit),
-            lazy: Control::new(connect, Commits::Lazy, answer_limit),
+            lazy: Control::new(connect.clone(), Commits::Lazy, answer_limit),
+            listings: Control::new(connect, Commits::Lazy, answer_limit),
             options,
             cluster,
         })
@@ -494,7 +497,7 @@ impl DecisionLog for PostgresLog {
 
     async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
         let page = page.clone();
-        self.lazy.run(move |session| Box::pin(list(session, page))).await
+        self.listings.run(move |session| Box::pin(list(session, page))).await
     }
 }
 

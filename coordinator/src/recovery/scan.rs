@@ -1,10 +1,11 @@
 //! Reading what ended incarnations left unfinished, page by page, into the shards.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pactum_core::coordinator::Event;
 use pactum_core::id::{Incarnation, TransactionId};
+use tokio::time::Instant;
 
 use crate::decision_log::DecisionLogError;
 use crate::journal::{Journal, chain};
@@ -26,11 +27,28 @@ pub(super) struct Scan {
     /// Read to the end by us. The log lists an incarnation for as long as it has stragglers, so
     /// that whoever starts later drives them too.
     done: BTreeSet<Incarnation>,
+    /// Read in part so far.
+    begun: BTreeMap<Incarnation, Progress>,
+}
+
+/// How far one incarnation was read. All up to here is being driven.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    after: Option<u64>,
+    commits: usize,
+    at_end: bool,
 }
 
 impl Scan {
     pub(super) fn new(journal: Journal, shards: Arc<Shards>, observer: Observer) -> Self {
-        Self { journal, shards, observer, stuck: BTreeSet::new(), done: BTreeSet::new() }
+        Self {
+            journal,
+            shards,
+            observer,
+            stuck: BTreeSet::new(),
+            done: BTreeSet::new(),
+            begun: BTreeMap::new(),
+        }
     }
 
     /// Whether some incarnation's recovery was stopped by a record that cannot be read.
@@ -38,20 +56,23 @@ impl Scan {
         !self.stuck.is_empty()
     }
 
-    /// Reads every ended incarnation that was not recovered yet. Those that fail are read again
-    /// at the next call, from the start: what is driven already is not driven twice.
-    pub(super) async fn run(&mut self) -> Result<(), DecisionLogError> {
+    /// Reads every ended incarnation that was not recovered yet, but stops after the page that
+    /// ends past `until`. The next call goes on from there, also after an error.
+    pub(super) async fn run(&mut self, until: Instant) -> Result<(), DecisionLogError> {
         let unrecovered = self.journal.log.unrecovered_incarnations().await?;
         self.done.retain(|incarnation| unrecovered.contains(incarnation));
+        self.begun.retain(|incarnation, _| unrecovered.contains(incarnation));
         for incarnation in unrecovered {
             if self.stuck.contains(&incarnation) || self.done.contains(&incarnation) {
                 continue;
             }
-            match self.read(incarnation).await {
-                Ok(commits) => {
+            match self.read(incarnation, until).await {
+                Ok(Progress { at_end: false, .. }) => return Ok(()),
+                Ok(Progress { commits, .. }) => {
                     tracing::info!(%incarnation, commits, "unfinished commits are being driven");
                     self.observer.saw(Step::RecoveryScanned { incarnation, commits });
                     self.journal.log.mark_recovered(incarnation).await?;
+                    self.begun.remove(&incarnation);
                     self.done.insert(incarnation);
                 }
                 Err(error @ DecisionLogError::Corrupt { .. }) => {
@@ -67,21 +88,24 @@ impl Scan {
         Ok(())
     }
 
-    async fn read(&self, incarnation: Incarnation) -> Result<usize, DecisionLogError> {
-        let (mut after, mut commits) = (None, 0);
+    async fn read(&mut self, incarnation: Incarnation, until: Instant) -> Result<Progress, DecisionLogError> {
+        let progress = self.begun.entry(incarnation).or_default();
         loop {
-            let page = self.journal.log.unfinished_commits(incarnation, after, PAGE).await?;
+            let page = self.journal.log.unfinished_commits(incarnation, progress.after, PAGE).await?;
             let Some(last) = page.last() else {
-                return Ok(commits);
+                return Ok(Progress { at_end: true, ..*progress });
             };
-            after = Some(last.number);
-            commits += page.len();
             let ids: Vec<TransactionId> = page.iter().map(|commit| commit.record.id).collect();
             // Listed as stragglers before they are driven: a finish then takes them off the list.
             self.journal.finisher.recovered(&ids).await?;
+            progress.after = Some(last.number);
+            progress.commits += page.len();
             for commit in page {
                 let gid = commit.record.id.gid;
                 self.shards.tell(gid, Event::CommitRecovered { record: commit.record });
+            }
+            if Instant::now() >= until {
+                return Ok(*progress);
             }
         }
     }

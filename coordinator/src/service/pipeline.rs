@@ -132,7 +132,7 @@ impl Pipeline {
         let to = ReplyTo::Pipeline { call_id, permit, outbox: self.outbox.clone() };
         let converted = self.transactions.lifecycle.serves().and_then(|()| {
             let call = call.call.ok_or_else(|| ServiceError::malformed("call", "it is missing"))?;
-            wire::call(call, request, &self.transactions.limits, &self.transactions.registry)
+            wire::call(call, request, &self.transactions.limits)
         });
         match converted {
             Ok(Call { gid, starts, event }) => {

@@ -16,7 +16,6 @@ use super::pipeline::PipelineContext;
 use super::wire::{self, Call};
 use crate::error::ServiceError;
 use crate::lifecycle::Lifecycle;
-use crate::registry::Registry;
 use crate::shard::Shards;
 use crate::tasks::Tasks;
 
@@ -28,7 +27,6 @@ const REMEMBERED_BEGINS_MAX: usize = 100_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Transactions {
     pub(crate) shards: Arc<Shards>,
-    pub(crate) registry: Arc<Registry>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) pipelines: PipelineContext,
     pub(crate) limits: wire::Limits,
@@ -58,7 +56,7 @@ impl Transactions {
     async fn outcome(self, call: v1::pipeline_call::Call) -> Result<v1::Outcome, ServiceError> {
         self.lifecycle.serves()?;
         let request = self.shards.draw_request();
-        let Call { gid, starts, event } = wire::call(call, request, &self.limits, &self.registry)?;
+        let Call { gid, starts, event } = wire::call(call, request, &self.limits)?;
         let answer = self.shards.ask(request, gid, starts, event).await?;
         wire::outcome(answer)
     }

@@ -28,7 +28,6 @@ pub(crate) use answers::{
 
 use crate::error::ServiceError;
 use crate::outbox::Measured;
-use crate::registry::Registry;
 use crate::session::{Hello, Registration};
 
 /// Limits and defaults that are this coordinator's own.
@@ -148,12 +147,7 @@ pub(crate) struct Call {
 }
 
 /// What a call means.
-pub(crate) fn call(
-    call: PipelineCall,
-    request: RequestId,
-    limits: &Limits,
-    registry: &Registry,
-) -> Result<Call, ServiceError> {
+pub(crate) fn call(call: PipelineCall, request: RequestId, limits: &Limits) -> Result<Call, ServiceError> {
     match call {
         PipelineCall::Commit(commit) => {
             let id = id(commit.id)?;
@@ -167,7 +161,7 @@ pub(crate) fn call(
             };
             Ok(Call { gid: id.gid, starts: true, event })
         }
-        PipelineCall::Submit(submit) => submitted(submit, request, limits, registry),
+        PipelineCall::Submit(submit) => submitted(submit, request, limits),
         PipelineCall::Abort(abort) => {
             let id = id(abort.id)?;
             if abort.message.len() > AbortReason::MESSAGE_BYTES_MAX {
@@ -188,12 +182,7 @@ pub(crate) fn call(
     }
 }
 
-fn submitted(
-    submit: v1::SubmitRequest,
-    request: RequestId,
-    limits: &Limits,
-    registry: &Registry,
-) -> Result<Call, ServiceError> {
+fn submitted(submit: v1::SubmitRequest, request: RequestId, limits: &Limits) -> Result<Call, ServiceError> {
     let id = id(submit.id)?;
     if submit.operations.is_empty() || submit.operations.len() > limits.branches_max {
         let problem = format!("1 to {} are taken", limits.branches_max);
@@ -205,7 +194,6 @@ fn submitted(
     }
     let mut details = details(submit.details)?;
     details.digest = Some(digest(&submit.operations));
-    let sessions = registry.sessions();
     let mut seen = BTreeSet::new();
     let mut branches = Vec::with_capacity(submit.operations.len());
     for operation in submit.operations {
@@ -220,7 +208,8 @@ fn submitted(
         if !seen.insert(operation.branch) {
             return Err(ServiceError::malformed("operations.branch", "a branch is named twice"));
         }
-        let instance = sessions.any(&resource).map_or(InstanceId::NIL, |session| session.instance);
+        // Its shard chooses an instance when the call's turn comes.
+        let instance = InstanceId::NIL;
         branches.push(SubmittedBranch {
             // Never with the marker: who asks for the outcome elsewhere knows only the request, and
             // must find the same register by it alone. For a Submit that is the log (H5).
@@ -228,7 +217,6 @@ fn submitted(
             operation: Operation { name: name.as_str().into(), payload: operation.payload.into() },
         });
     }
-    drop(sessions);
     let event = Event::SubmitRequested {
         id,
         branches,

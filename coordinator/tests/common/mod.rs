@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pactum_coordinator::decision_log::DecisionLog;
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::{Config, Coordinator, Listeners};
 use pactum_proto::v1;
@@ -68,8 +69,13 @@ impl Node {
     }
 
     pub async fn with(config: Config, log: MemoryLog) -> Self {
+        Self::over(config, Arc::new(log.clone()), log).await
+    }
+
+    /// One whose log is something around `log`.
+    pub async fn over(config: Config, around: Arc<dyn DecisionLog>, log: MemoryLog) -> Self {
         let listeners = Listeners::bind(&config).await.unwrap();
-        let coordinator = Coordinator::start(listeners, Arc::new(log.clone()), config).unwrap();
+        let coordinator = Coordinator::start(listeners, around, config).unwrap();
         soon("an incarnation", coordinator.ready()).await;
         let connect = async |url: String| Channel::from_shared(url).unwrap().connect().await.unwrap();
         let channel = connect(coordinator.public_url()).await;

@@ -240,6 +240,8 @@ impl Coordinator {
                 Err(Refusal::NotOwner)
             }
             Some(_) if id.gid <= self.floor => Err(Refusal::Forgotten),
+            // Open under another owner's name: that one is being driven, and is not pushed aside.
+            Some(_) if self.open.contains_key(&id.gid) => Err(Refusal::NotOwner),
             Some(_) if self.memory.get(id.gid).is_some() => Err(Refusal::Ended),
             Some(_) if !self.memory.may_start(id.gid) => Err(Refusal::TooOldToStart),
             Some(_) => Ok(()),

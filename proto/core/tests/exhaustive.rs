@@ -350,7 +350,7 @@ fn crashes_of_each_role_a1_to_a9_c1_to_c5() {
 
 #[test]
 fn repeated_messages_e2_e6_e9() {
-    let trouble = Trouble { repeats: 2, timeouts: 1, scans: 1, ..Trouble::default() };
+    let trouble = Trouble { repeats: 2, timeouts: 1, ..Trouble::default() };
     Explorer::new(1, PAIR, trouble).explore("two branches, repeated messages");
 }
 

@@ -457,6 +457,14 @@ impl Transaction {
         }
         match self.state {
             State::Closing { .. } => {
+                // Who asks again has no use for an answer to the first question. Kept, these would
+                // pile up for as long as the log is away.
+                let again = |asked: &Inquirer| asked.branch == branch.id && asked.evidence == evidence;
+                if let Some(place) = self.inquirers.iter().position(again) {
+                    let earlier = self.inquirers.swap_remove(place);
+                    let wait = InquiryAnswer::Wait { owner: self.id.incarnation };
+                    step.reply(earlier.request, Answer::Inquiry(wait));
+                }
                 // It is also told the decision as a branch of its own, so that how it ends is heard.
                 self.add_voter(branch.clone(), Vote::Commit(evidence.clone()));
                 self.inquirers.push(Inquirer { request, branch: branch.id, evidence });

@@ -124,3 +124,27 @@ fn a_retried_commit_gets_the_same_answer_a5_i5() {
     assert!(orders.contains(&reply(1, committed(vec![]))) && orders.contains(&reply(2, committed(vec![]))));
     assert_eq!(core.commit(id, set([branch(1), branch(2)]), 3), [reply(3, committed(vec![]))]);
 }
+
+#[test]
+fn an_instance_that_comes_and_goes_does_not_put_off_the_others_f6() {
+    let (id, mut core) = (own(10), Core::decided(own(10)));
+    let due = core.0.poll_timeout().unwrap();
+    let attached = Event::InstanceAttached { resource: branch(2).resource, instance: branch(2).instance };
+    let soon = NOW + Duration::from_millis(1);
+    assert_eq!(core.feed_at(attached, soon), [send_commit(id, &branch(2))]);
+    assert!(core.timeout(due).contains(&send_commit(id, &branch(1))), "when it was due before");
+}
+
+#[test]
+fn a_gid_that_is_open_under_another_owners_name_is_not_begun() {
+    let (id, mut core) = (foreign(10), Core::new());
+    core.feed(Event::CommitRecovered { record: record(id, &[branch(1)]) });
+    let event = Event::BeginRequested {
+        id: own(10),
+        details: Arc::default(),
+        timeout: TIMEOUT,
+        request: RequestId(1),
+    };
+    assert_eq!(core.feed(event), [reply(1, Answer::Refused(Refusal::NotOwner))]);
+    assert_eq!(core.finished(id, &branch(1)), [Command::RecordFinished { id }], "it is still driven");
+}

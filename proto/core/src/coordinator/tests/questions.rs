@@ -246,3 +246,18 @@ fn heuristic_outcomes_that_are_kept_are_told_with_the_decision_d8() {
     };
     assert_eq!(core.feed(event), [reply(1, Answer::Outcome(mixed))]);
 }
+
+#[test]
+fn who_inquires_again_while_the_log_is_away_is_kept_once() {
+    let (id, mut core) = (foreign(10), Core::new());
+    core.feed(inquiry(id, 1, 5));
+    core.proposal(id, Decision::Abort, ProposalResult::Unknown);
+    let wait = InquiryAnswer::Wait { owner: id.incarnation };
+    assert_eq!(core.feed(inquiry(id, 1, 6)), [inquiry_answer(5, wait)], "its first question is let go");
+    assert_eq!(core.feed(inquiry(id, 2, 7)), [], "another branch's is not touched");
+    core.feed(Event::LogAvailabilityChanged { available: true });
+    let orders = core.proposal(id, Decision::Abort, ProposalResult::Won);
+    for request in [6, 7] {
+        assert!(orders.contains(&inquiry_answer(request, InquiryAnswer::Abort)), "{request}: {orders:?}");
+    }
+}

@@ -74,7 +74,10 @@ impl Transaction {
                 (false, _) => step.order(Command::SendAbort { id, branch }),
             }
         }
-        self.schedule_retry(step);
+        // An instance that comes and goes does not put off the others' next attempt.
+        if resource.is_none() || self.retry_at.is_none() {
+            self.schedule_retry(step);
+        }
     }
 
     /// The faulty variant that does not wait for the log.
