@@ -104,7 +104,7 @@ fn settle_number(finisher: &Finisher, answer: &writer::Answer) {
         // Another transaction's record under the same gid is no commit of this one.
         ProposalResult::Lost(record) => record.decision == Decision::Abort || record.id != answer.id,
         ProposalResult::Fenced | ProposalResult::Forgotten => true,
-        ProposalResult::Unknown => false,
+        ProposalResult::Doubted | ProposalResult::Unknown => false,
     };
     if no_commit_stands {
         finisher.not_committed(answer.id);

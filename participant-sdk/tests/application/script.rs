@@ -71,6 +71,7 @@ pub(crate) fn welcome(incarnation: Option<Incarnation>, floor: Gid) -> Greeting 
         cluster: "c0ffee".into(),
         incarnation: incarnation.map(|it| it.as_uuid().as_bytes().to_vec()).unwrap_or_default(),
         floor: floor.as_uuid().as_bytes().to_vec(),
+        ..v1::Welcome::default()
     })
 }
 

@@ -97,6 +97,7 @@ impl Stream {
             cluster: cluster.into(),
             incarnation: incarnation.to_be_bytes().to_vec(),
             floor: vec![0; 16],
+            ..v1::Welcome::default()
         };
         self.send([ToParticipant::Welcome(welcome)]).await;
     }

@@ -67,5 +67,6 @@ pub mod coordinator;
 pub mod id;
 pub mod outcome;
 pub mod participant;
+pub mod rendezvous;
 pub mod time;
 pub mod vote;

@@ -141,6 +141,12 @@ pub enum ProposalResult {
     Fenced,
     /// The gid lies under the floor: nothing was written, nothing can be known (law 7).
     Forgotten,
+    /// Nothing was written, and no record stands that can be seen; but the log went back in time
+    /// (restored, or failed over to a copy that had not received everything) since this
+    /// transaction's owner last vouched for it, so a commit may have stood and be lost. Abort
+    /// proposals only: nobody concludes abort until an operator releases the owner's incarnation
+    /// (B4, B5). Ask again later.
+    Doubted,
     /// May have been written, now or later. Neither success nor failure: ask again.
     Unknown,
 }

@@ -96,6 +96,7 @@ pub(crate) fn welcome(standing: &Standing) -> v1::Welcome {
             .map(|incarnation| incarnation.as_uuid().as_bytes().to_vec())
             .unwrap_or_default(),
         floor: standing.floor.as_uuid().as_bytes().to_vec(),
+        coordinators: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Config {
     /// the start floor sooner, so that slow applications must draw a new gid.
     pub remembered_max: usize,
     /// The fault to play, for the checkers.
-    #[cfg(feature = "mutants")]
+    #[cfg(pactum_mutants)]
     pub mutant: Option<Mutant>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Config {
             retry: RetryDelay { first: Duration::from_millis(100), cap: Duration::from_secs(3) },
             undecided_record_after: Duration::from_secs(1),
             remembered_max: 100_000,
-            #[cfg(feature = "mutants")]
+            #[cfg(pactum_mutants)]
             mutant: None,
         }
     }
@@ -47,13 +47,13 @@ impl Default for Config {
 
 impl Config {
     /// Whether the core plays this fault. Always false in a shipped build.
-    #[cfg(feature = "mutants")]
+    #[cfg(pactum_mutants)]
     pub(super) fn plays(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
     /// Whether the core plays this fault. Always false in a shipped build.
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(pactum_mutants))]
     #[expect(clippy::unused_self, reason = "the checkers' build reads a field that this build does not have")]
     pub(super) const fn plays(&self, _mutant: Mutant) -> bool {
         false
@@ -61,9 +61,9 @@ impl Config {
 }
 
 /// Faulty variants of the coordinator's role. Each must be caught by the model checker and by the
-/// simulator; they exist only where the feature `mutants` is on.
+/// simulator; they exist only in the crate `pactum-core-checks`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "constructed by the checkers only"))]
+#[cfg_attr(not(pactum_mutants), allow(dead_code, reason = "constructed by the checkers only"))]
 pub enum Mutant {
     /// Sends Commit when the decision is handed over, before the log has acknowledged it (law 2).
     CommitBeforeRecorded,

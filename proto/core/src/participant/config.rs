@@ -14,7 +14,7 @@ pub struct Config {
     /// An inquiry for one branch is repeated after this, and no sooner.
     pub inquiry_interval: Duration,
     /// The fault to play, for the checkers.
-    #[cfg(feature = "mutants")]
+    #[cfg(pactum_mutants)]
     pub mutant: Option<Mutant>,
 }
 
@@ -24,7 +24,7 @@ impl Default for Config {
             remembered_max: 100_000,
             patience: Duration::from_secs(5),
             inquiry_interval: Duration::from_secs(1),
-            #[cfg(feature = "mutants")]
+            #[cfg(pactum_mutants)]
             mutant: None,
         }
     }
@@ -32,13 +32,13 @@ impl Default for Config {
 
 impl Config {
     /// Whether the core plays this fault. Always false in a shipped build.
-    #[cfg(feature = "mutants")]
+    #[cfg(pactum_mutants)]
     pub(super) fn plays(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
 
     /// Whether the core plays this fault. Always false in a shipped build.
-    #[cfg(not(feature = "mutants"))]
+    #[cfg(not(pactum_mutants))]
     #[expect(clippy::unused_self, reason = "the checkers' build reads a field that this build does not have")]
     pub(super) const fn plays(&self, _mutant: Mutant) -> bool {
         false
@@ -46,7 +46,7 @@ impl Config {
 }
 
 /// Faulty variants of the participant's role. Each must be caught by the model checker and by the
-/// simulator; they exist only where the feature `mutants` is on.
+/// simulator; they exist only in the crate `pactum-core-checks`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Mutant {
     /// Rolls back a prepared branch when it has waited long enough.

@@ -124,7 +124,7 @@ impl Transaction {
                 self.propose(step);
             }
             ProposalResult::Forgotten => self.below_floor(step),
-            ProposalResult::Unknown => self.unknown(step),
+            ProposalResult::Doubted | ProposalResult::Unknown => self.unknown(step),
         }
         Ok(())
     }

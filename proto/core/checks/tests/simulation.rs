@@ -4,7 +4,7 @@
 //! (AC5, I4).
 //!
 //! A failing seed is printed as one line that replays it:
-//! `PACTUM_SEED=n cargo test -p pactum-core --test simulation replay -- --nocapture`.
+//! `PACTUM_SEED=n cargo test -p pactum-core-checks --test simulation replay -- --nocapture`.
 //! `PACTUM_SEEDS=n` sets how many seeds a run takes.
 
 #![allow(
@@ -19,9 +19,9 @@ mod world;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pactum_core::coordinator::{self, Mutant};
-use pactum_core::participant;
-use pactum_core::time::Timestamp;
+use pactum_core_checked::coordinator::{self, Mutant};
+use pactum_core_checked::participant;
+use pactum_core_checked::time::Timestamp;
 use world::participants::HookEnd;
 use world::{Held, Message, Scope, Told, World, invariants};
 
@@ -506,7 +506,7 @@ fn seeds() {
                     );
                     if let Err(what) = result {
                         panic!(
-                            "{what}\nPACTUM_SEED={seed} cargo test -p pactum-core --test simulation replay -- --nocapture"
+                            "{what}\nPACTUM_SEED={seed} cargo test -p pactum-core-checks --test simulation replay -- --nocapture"
                         );
                     }
                     total.add(&counts);

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pactum_core::id::{Gid, Incarnation};
-use pactum_core::outcome::{Decision, DecisionRecord, LookUpResult, ProposalResult};
+use pactum_core_checked::id::{Gid, Incarnation};
+use pactum_core_checked::outcome::{Decision, DecisionRecord, LookUpResult, ProposalResult};
 
 /// A write on its way. Without a run nobody waits for its answer any more.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -23,14 +23,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pactum_core::coordinator::{
+use pactum_core_checked::coordinator::{
     self, Answer, Coordinator, InquiryAnswer, RegisterAnswer, RequestId, TransactionOutcome, Wait,
 };
-use pactum_core::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
-use pactum_core::outcome::{BranchOutcome, Decision};
-use pactum_core::participant::{self, BranchKey};
-use pactum_core::time::Timestamp;
-use pactum_core::vote::{AbortKind, AbortReason, Evidence, Vote};
+use pactum_core_checked::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
+use pactum_core_checked::outcome::{BranchOutcome, Decision};
+use pactum_core_checked::participant::{self, BranchKey};
+use pactum_core_checked::time::Timestamp;
+use pactum_core_checked::vote::{AbortKind, AbortReason, Evidence, Vote};
 use uuid::Uuid;
 
 pub use log::{Log, Write};
@@ -85,7 +85,7 @@ pub enum ToCoordinator {
 pub enum Ended {
     Committed,
     Aborted,
-    Heuristic(pactum_core::outcome::HeuristicOutcome),
+    Heuristic(pactum_core_checked::outcome::HeuristicOutcome),
 }
 
 impl From<BranchOutcome> for Ended {
@@ -568,7 +568,7 @@ impl World {
     fn tell_written(
         &mut self,
         write: &Write,
-        result: Option<pactum_core::outcome::ProposalResult>,
+        result: Option<pactum_core_checked::outcome::ProposalResult>,
         now: Timestamp,
     ) {
         let Some(run) = write.run else { return };
@@ -577,7 +577,7 @@ impl World {
         let event = coordinator::Event::ProposalAnswered {
             id: write.record.id,
             proposed: write.record.decision,
-            result: result.unwrap_or(pactum_core::outcome::ProposalResult::Unknown),
+            result: result.unwrap_or(pactum_core_checked::outcome::ProposalResult::Unknown),
         };
         let paused = std::mem::replace(&mut self.coordinators[place].paused, false);
         self.tell_coordinator(place, event, now);

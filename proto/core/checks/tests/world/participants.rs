@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pactum_core::coordinator::RegisterAnswer;
-use pactum_core::id::{Branch, InstanceId, ResourceName, TransactionId};
-use pactum_core::outcome::{BranchOutcome, HeuristicOutcome};
-use pactum_core::participant::{BranchKey, Command, Event, Participant, SessionId};
-use pactum_core::time::Timestamp;
-use pactum_core::vote::{AbortKind, Evidence, Vote};
+use pactum_core_checked::coordinator::RegisterAnswer;
+use pactum_core_checked::id::{Branch, InstanceId, ResourceName, TransactionId};
+use pactum_core_checked::outcome::{BranchOutcome, HeuristicOutcome};
+use pactum_core_checked::participant::{BranchKey, Command, Event, Participant, SessionId};
+use pactum_core_checked::time::Timestamp;
+use pactum_core_checked::vote::{AbortKind, Evidence, Vote};
 
 use super::{Message, Scope, ToCoordinator, World, branch_id, instance, reason, resource};
 
@@ -203,7 +203,7 @@ impl World {
         self.participants[place].core = Some(core);
         for coordinator in 0..self.coordinators.len() {
             let node = &self.participants[place];
-            let event = pactum_core::coordinator::Event::InstanceAttached {
+            let event = pactum_core_checked::coordinator::Event::InstanceAttached {
                 resource: node.resource.clone(),
                 instance: node.instance(),
             };

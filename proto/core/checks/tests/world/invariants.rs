@@ -2,7 +2,7 @@
 //! *Concurrency Control and Recovery in Database Systems* (1987), section 7.3, for AC1 to AC5;
 //! the rest are Pactum's own laws.
 
-use pactum_core::participant::BranchKey;
+use pactum_core_checked::participant::BranchKey;
 
 use super::{Held, Told, World};
 

@@ -15,9 +15,9 @@ mod world;
 
 use std::time::Duration;
 
-use pactum_core::coordinator::{self, Mutant};
-use pactum_core::participant;
-use pactum_core::time::{RetryDelay, Timestamp};
+use pactum_core_checked::coordinator::{self, Mutant};
+use pactum_core_checked::participant;
+use pactum_core_checked::time::{RetryDelay, Timestamp};
 use stateright::{Checker, Model, Property};
 use world::participants::HookEnd;
 use world::{Held, Message, Scope, Told, World, invariants};
@@ -319,7 +319,12 @@ impl Model for Explorer {
         }
         if suspicions > 0 && !self.scope.marker {
             properties.push(Property::sometimes("a living owner loses to a close", |_, state: &State| {
-                state.world.log.rows.values().any(|row| row.decision == pactum_core::outcome::Decision::Abort)
+                state
+                    .world
+                    .log
+                    .rows
+                    .values()
+                    .any(|row| row.decision == pactum_core_checked::outcome::Decision::Abort)
                     && state.world.owner(0).is_some()
             }));
         }
