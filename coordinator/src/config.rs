@@ -12,6 +12,7 @@ use pactum_core::coordinator as core;
 use pactum_core::time::RetryDelay;
 use serde::{Deserialize, Serialize};
 
+use crate::decision_log::postgres::PostgresLogOptions;
 use crate::observe::Observer;
 
 /// Settings of one coordinator.
@@ -22,11 +23,21 @@ use crate::observe::Observer;
 pub struct Config {
     /// Where the decision log is; carried for the command, which opens it. Default none.
     pub log: Option<LogUrl>,
+    /// Synchronous standbys that a log in PostgreSQL must be set to wait for. Default 0. With fewer it is not
+    /// opened, or not written any more. With 1 or more a failover to such a standby loses no decision.
+    pub log_standbys_min: u32,
+    /// Longest wait for the answer to one statement of a log in PostgreSQL; then its outcome is unknown, and is
+    /// settled by another connection. Default 5 s. More is kinder to a slow disk or standby; less finds
+    /// a hung server sooner.
+    #[serde(with = "humantime_serde")]
+    pub log_answer_limit: Duration,
     /// Where applications and participants are served. Default `127.0.0.1:7600`.
     pub listen: SocketAddr,
     /// Where operators are served. Default `127.0.0.1:7601`.
     pub admin_listen: SocketAddr,
-    /// The address that other coordinators and participants are told. Default: the bound one.
+    /// Where applications and participants that know another coordinator are told to find this one:
+    /// `host:port`. Default: the bound address; if that means any address (`0.0.0.0`), nothing is
+    /// told, with a warning.
     pub advertise: Option<String>,
     /// Certificate and key. Default none: then only loopback addresses are served.
     pub tls: Option<Tls>,
@@ -91,11 +102,17 @@ pub struct Config {
     /// Fewer makes slow applications draw a new gid.
     pub remembered_max: usize,
 
+    /// A participant whose stream has ended and that has not attached again within this is given up:
+    /// transactions that wait for its vote, or have it enlisted, are aborted instead of waiting for
+    /// their deadlines. Default 2 s. Less aborts what a participant's quick restart might have saved
+    /// (nothing that it had not prepared); more holds the other branches' locks for longer.
+    #[serde(with = "humantime_serde")]
+    pub participant_grace: Duration,
     /// Between heartbeats in the log. Default 1 s. Less costs the log a small write each time.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
-    /// Another coordinator whose heartbeat stands still for this long, by our clock, is ended and
-    /// recovered. Default 3 s. More delays takeover; less ends coordinators that are only slow,
+    /// Another coordinator whose heartbeat stands still for this long, by our clock and give or take
+    /// half a heartbeat, is ended and recovered. Default 3 s. More delays takeover; less ends coordinators that are only slow,
     /// which is safe and unkind. At least twice the heartbeat.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
@@ -130,6 +147,8 @@ impl Default for Config {
         let core = core::Config::default();
         Self {
             log: None,
+            log_standbys_min: 0,
+            log_answer_limit: PostgresLogOptions::ANSWER_LIMIT,
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 7601)),
             advertise: None,
@@ -153,6 +172,7 @@ impl Default for Config {
             retry_cap: core.retry.cap,
             prepare_record_after: core.undecided_record_after,
             remembered_max: 200_000,
+            participant_grace: Duration::from_secs(2),
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(3),
             retention: Duration::from_hours(7 * 24),
@@ -283,9 +303,24 @@ impl Config {
                 "at least twice the heartbeat is needed",
             ));
         }
+        if self.log_answer_limit < Duration::from_millis(100) {
+            let found = format!("{:?}", self.log_answer_limit);
+            return Err(out_of_range("log_answer_limit", found, "at least 100ms is needed"));
+        }
         if self.retry_first.is_zero() || self.retry_cap < self.retry_first {
             let found = format!("{:?}", self.retry_first);
             return Err(out_of_range("retry_first", found, "more than 0 and at most retry_cap is needed"));
+        }
+        if let Some(address) = &self.advertise {
+            let port =
+                address.rsplit_once(':').map(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            if port != Some(true) || address.contains("//") || address.len() > Self::ADVERTISE_BYTES_MAX {
+                return Err(out_of_range(
+                    "advertise",
+                    address.clone(),
+                    "host:port without a scheme is needed",
+                ));
+            }
         }
         if self.stop_within < self.drain {
             let found = format!("{:?}", self.stop_within);
@@ -294,6 +329,9 @@ impl Config {
         self.check_address(self.listen)?;
         self.check_address(self.admin_listen)
     }
+
+    /// What the wire allows.
+    const ADVERTISE_BYTES_MAX: usize = 255;
 
     /// Shards beyond this would only make batches smaller.
     const SHARDS_MAX: usize = 1024;
@@ -352,6 +390,17 @@ mod tests {
     fn a_lease_shorter_than_two_heartbeats_is_refused() {
         let config = Config { lease: Duration::from_secs(1), ..Config::default() };
         assert!(matches!(config.check(), Err(ConfigError::OutOfRange { key: "lease", .. })));
+    }
+
+    #[test]
+    fn what_is_advertised_is_a_host_and_a_port() {
+        let check = |address: &str| Config { advertise: Some(address.into()), ..Config::default() }.check();
+        for good in ["coordinator-1:7600", "10.0.0.7:7600", "[::1]:7600"] {
+            check(good).unwrap();
+        }
+        for bad in ["coordinator-1", "http://coordinator-1:7600", ":7600", "coordinator-1:http", ""] {
+            assert!(matches!(check(bad), Err(ConfigError::OutOfRange { key: "advertise", .. })), "{bad}");
+        }
     }
 
     #[test]

@@ -12,10 +12,27 @@
 //!   proposals are free to all (law 4).
 //! * **Floor.** Nothing is written or answered at or under the floor (law 7).
 //! * **Unknown is told.** A lost answer is [`ProposalResult::Unknown`], never a guess (law 5).
+//! * **Doubt.** A log that went back in time lacks records that once stood. Whoever might have lost
+//!   some is *in doubt*, and nothing of theirs is concluded from absence until somebody who knows
+//!   says so (B4, B5). See below.
 //! * **Known durable.** A record that another process wrote is handed out only after a
 //!   synchronous write of our own since reading it (B6), shared by the batch.
 //!
 //! It does not know votes, sessions or participants.
+//!
+//! # A log that went back in time
+//! A restored backup, or a standby that was promoted before it had received everything, shows a past
+//! state of the log. A log's history is a line, and what is left of it is its beginning. So:
+//! * An incarnation whose *end* is visible has lost no commit: each was written before its end.
+//! * Every other incarnation is ended and put in doubt, in one transaction, before anything else is
+//!   done on that log. **Ended**, because closings may be lost like commits: an owner that went on
+//!   could commit what another coordinator had closed, and told, as aborted. (Its undecided
+//!   transactions abort; its coordinator takes a new incarnation at once.)
+//! * **In doubt**: that an owner's transaction has no record proves nothing. Closing it writes nothing
+//!   and answers [`ProposalResult::Doubted`]; its branches are held.
+//! * A living coordinator lifts the doubt of its own incarnation: if all that was ever acknowledged to
+//!   it still stands, nothing that anybody was told is lost. Otherwise an operator does.
+//! * An owner without a row (its start was lost) is in doubt as well, once the log has gone back.
 
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
@@ -40,10 +57,13 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// Any; nothing that matters happened.
     async fn start_incarnation(&self, address: &str) -> Result<Incarnation, DecisionLogError>;
 
-    /// Says that `incarnation` is alive, and reads what the log shows. Forces nothing.
+    /// Says that `incarnation` is alive, and reads what the log shows. Forces nothing, with one
+    /// exception: if the log went back in time and `incarnation`, which is ended by that, is in
+    /// doubt, this looks for what had been acknowledged to this process. If all of it stands, the
+    /// doubt is lifted, durably on return; if not, it stays, and an ERROR says what is missing.
     ///
     /// # Errors
-    /// Any; the beat may or may not have been counted.
+    /// Any; the beat may or may not have been counted, the doubt may or may not have been lifted.
     async fn heartbeat(&self, incarnation: Incarnation) -> Result<LogView, DecisionLogError>;
 
     /// Ends an incarnation: from the return on, none of its commit proposals is written any
@@ -59,7 +79,8 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// No connection, or settings under which an acknowledged commit could be lost.
     async fn open_writer(&self) -> Result<Box<dyn DecisionWriter>, DecisionLogError>;
 
-    /// Reads what stands for each gid, in the order asked. Known durable.
+    /// Reads what stands for each gid, in the order asked. Known durable. A record that cannot be read is
+    /// [`LookUpResult::Unknown`], and an ERROR in the program's log (B10).
     ///
     /// # Errors
     /// Any; nothing is known.
@@ -127,7 +148,8 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     async fn raise_floor(&self, to: Gid) -> Result<Gid, DecisionLogError>;
 
     /// Deletes up to `limit` records at or under the floor, except stragglers and transactions with
-    /// heuristic outcomes, which an operator has yet to see. Answers how many. Lazy.
+    /// heuristic outcomes, which an operator has yet to see. Answers how many. Also drops stragglers there
+    /// that have no record, and prepare records of coordinators that are long gone. Lazy.
     ///
     /// # Errors
     /// Any; some may have been deleted, which is harmless.
@@ -148,6 +170,44 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// # Errors
     /// Any; nothing is known.
     async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError>;
+
+    /// All that the log says of itself, for operators.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn status(&self) -> Result<LogStatus, DecisionLogError>;
+
+    /// The incarnations in doubt. Owners whose rows are missing are not among them: see
+    /// [`LogStatus::absent_doubted`].
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn doubts(&self) -> Result<Vec<DoubtedIncarnation>, DecisionLogError> {
+        let status = self.status().await?;
+        let doubted = status.incarnations.into_iter().filter(|seen| seen.doubted);
+        Ok(doubted
+            .map(|seen| DoubtedIncarnation { incarnation: seen.incarnation, address: seen.address })
+            .collect())
+    }
+
+    /// An operator's word that no commit of these incarnations is missing, or that whatever is
+    /// missing has been settled by hand: from the return on their undecided transactions may be
+    /// closed with abort again. `reason` is kept for people. Answers how many doubts were lifted; one
+    /// of an incarnation without a row counts. Repeatable. Durable on return.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been done.
+    async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError>;
+
+    /// An operator's word that the log went back in time where it could not notice by itself. Ends
+    /// every incarnation that has not ended, and puts it in doubt; living coordinators vouch for
+    /// theirs at their next heartbeat and take new ones. From the return on no closing of a
+    /// transaction of theirs is written until they are released, also not by a statement that began
+    /// before. Durable on return.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been done.
+    async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError>;
 }
 
 /// One connection that writes decisions: the property of one task that is never cancelled
@@ -156,8 +216,9 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
 pub trait DecisionWriter: Debug + Send {
     /// Writes each record if none stands for its gid, all in one force, and answers in the same
     /// order. [`ProposalResult::Won`] is durable. Commits are written only while `incarnation` is
-    /// live; one gid that is fenced, lost or forgotten does not fail the others. If a gid comes
-    /// twice, the first goes first and the second finds it.
+    /// live, aborts only while the transaction's owner is not in doubt; one gid that is fenced,
+    /// doubted, lost or forgotten does not fail the others. If a gid comes twice, the first goes
+    /// first and the second finds it.
     ///
     /// A proposal that no log can hold (a commit without a number or of another incarnation, an abort
     /// that names branches) is a broken contract: it is reported as an ERROR, answered unknown, and
@@ -167,14 +228,29 @@ pub trait DecisionWriter: Debug + Send {
     /// propose again; the unique key waits for a statement of the old connection that still runs.
     async fn write(&mut self, incarnation: Incarnation, proposals: &[Proposal]) -> Vec<ProposalResult>;
 
-    /// Asks whether the connection is still there, so that an idle one that was lost is found
-    /// before a decision needs it. Writes nothing.
+    /// Asks whether the connection is still there and the log can still be written, so that this is
+    /// found out before a decision needs it. Leaves nothing behind.
     ///
     /// # Errors
     /// It is not: drop the writer and open another one.
     async fn check(&mut self) -> Result<(), DecisionLogError> {
         Ok(())
     }
+
+    /// Why the last write or check was not done, for people.
+    fn problem(&self) -> Option<WriterProblem> {
+        None
+    }
+}
+
+/// Why a writer is spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriterProblem {
+    /// For people.
+    pub text: String,
+    /// The log is there and refuses writes (full, read-only, shutting down): other connections will
+    /// fare no better.
+    pub refuses_writes: bool,
 }
 
 /// A record to be written.
@@ -196,6 +272,11 @@ pub struct LogView {
     pub incarnations: Vec<IncarnationView>,
     /// The floor.
     pub floor: Gid,
+    /// How many incarnations are in doubt: more than 0 needs an operator, unless their coordinators
+    /// are about to vouch for them.
+    pub doubted: u64,
+    /// How the log is replicated; none where it is one file.
+    pub replication: Option<Replication>,
 }
 
 /// Another incarnation, as the log shows it.
@@ -261,7 +342,8 @@ pub struct ListPage {
     pub limit: u32,
     /// Only gids below this one.
     pub before: Option<Gid>,
-    /// Only gids whose 32 hexadecimal digits begin or end with this (lower case, no hyphens).
+    /// Only gids whose 32 hexadecimal digits begin or end with this (lower case, no hyphens). All 32
+    /// are looked up by the key; fewer read the log from its newest gid down.
     pub part: Option<String>,
     /// Only those that are not finished: undecided ones and unfinished commits.
     pub unfinished_only: bool,
@@ -336,16 +418,40 @@ pub enum DecisionLogError {
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// How long prepare records are kept of coordinators that are gone and whose work others have taken over:
+/// long enough to be looked at after a crash.
+const UNDECIDED_KEPT: Duration = Duration::from_hours(1);
+
 /// What a page asks for, ready for a query: below which gid, and which part in hexadecimal digits.
 /// `None` if no gid can have that part.
-fn page_filter(page: &ListPage) -> Option<(Option<uuid::Uuid>, Option<String>)> {
-    let part = page.part.clone().filter(|part| !part.is_empty());
+fn page_filter(page: &ListPage) -> Option<PageFilter> {
+    let before = page.before.map(|gid| *gid.as_uuid());
+    let Some(part) = page.part.clone().filter(|part| !part.is_empty()) else {
+        return Some(PageFilter { before, part: None, exact: None });
+    };
     // Also keeps the wildcards of LIKE out of it.
-    let is_digits = |text: &String| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if part.as_ref().is_some_and(|part| !is_digits(part)) {
-        return None;
+    let is_digits = part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match part.len() {
+        _ if !is_digits => None,
+        // A whole gid is found by the key; comparing texts would read every row.
+        DIGITS => {
+            let exact = uuid::Uuid::parse_str(&part).ok()?;
+            Some(PageFilter { before, part: None, exact: Some(exact) })
+        }
+        0..DIGITS => Some(PageFilter { before, part: Some(part), exact: None }),
+        _ => None,
     }
-    Some((page.before.map(|gid| *gid.as_uuid()), part))
+}
+
+/// A gid's hexadecimal digits.
+const DIGITS: usize = 32;
+
+/// See [`page_filter`].
+struct PageFilter {
+    before: Option<uuid::Uuid>,
+    /// Its beginning or end.
+    part: Option<String>,
+    exact: Option<uuid::Uuid>,
 }
 
 mod batch;
@@ -356,4 +462,10 @@ pub mod memory;
 pub mod postgres;
 mod schema;
 pub mod sqlite;
+mod status;
 pub mod writer;
+
+pub use status::{
+    DoubtedIncarnation, IncarnationStatus, LogEvent, LogEventKind, LogStatus, Release, Replication,
+    ServerIdentity, standbys_required,
+};

@@ -53,6 +53,9 @@ pub(crate) enum ServiceError {
     /// [`Config::participants_max`](crate::Config::participants_max).
     #[error("too many participants are attached")]
     TooManyParticipants,
+    /// The log cannot be written now, in its own words why. Nothing happened.
+    #[error("the decision log cannot be written now: {why}")]
+    LogAway { why: String },
     /// The log could not be read for an operator. Nothing happened.
     #[error("the log could not be read: {why}")]
     LogFailed { why: String },
@@ -102,7 +105,7 @@ impl ServiceError {
             Self::Superseded => (ErrorCode::StreamSuperseded, None),
             Self::TooSlow => (ErrorCode::StreamTooSlow, Some(RETRY_AFTER)),
             Self::TooManyParticipants => (ErrorCode::TooManyParticipants, Some(RETRY_AFTER)),
-            Self::LogFailed { .. } => (ErrorCode::LogUnavailable, Some(RETRY_AFTER)),
+            Self::LogAway { .. } | Self::LogFailed { .. } => (ErrorCode::LogUnavailable, Some(RETRY_AFTER)),
             Self::OutcomeUnknown | Self::Stopped | Self::Broken { .. } => {
                 (ErrorCode::OutcomeUnknown, Some(RETRY_AFTER))
             }

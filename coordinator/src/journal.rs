@@ -180,13 +180,15 @@ impl ShardJournal {
     }
 
     pub(crate) fn finished(&mut self, id: TransactionId) {
-        match self.heuristic.remove(&id.gid) {
+        match self.heuristic.get(&id.gid) {
             None => self.journal.finisher.finished(id),
             Some(true) => {
+                self.heuristic.remove(&id.gid);
                 if let Err(error) = self.journal.heuristics.try_send(Keep::Finished(id)) {
                     tracing::debug!(gid = %id.gid, %error, "its end is not recorded");
                 }
             }
+            // It stays unfinished, also if it is looked at again.
             Some(false) => {}
         }
     }

@@ -35,4 +35,4 @@ mod shard;
 mod tasks;
 
 pub use config::Config;
-pub use serve::{Coordinator, Listeners, OpenLogError, ServeError, open_log, serve};
+pub use serve::{Coordinator, Listeners, OpenLogError, ServeError, open_log, open_log_with, serve};

@@ -2,12 +2,13 @@
 //! every stream is told in a Welcome.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use tokio::sync::watch;
 
+use crate::decision_log::{LogView, Replication};
 use crate::error::ServiceError;
 
 /// What streams are told, first of all and at each change.
@@ -20,6 +21,40 @@ pub(crate) struct Standing {
     pub(crate) incarnation: Option<Incarnation>,
     /// New gids must be greater.
     pub(crate) floor: Gid,
+    /// Every coordinator on the log that is alive, by incarnation; ourselves among them unless we
+    /// start nothing new.
+    pub(crate) coordinators: Vec<Member>,
+}
+
+/// A living coordinator, as the log shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) incarnation: Incarnation,
+    /// `host:port`; empty if it does not say where others reach it.
+    pub(crate) address: Arc<str>,
+}
+
+impl Member {
+    /// Whoever lives by this view of the log.
+    pub(crate) fn all(view: &LogView) -> Vec<Self> {
+        let mut members: Vec<Self> = view
+            .incarnations
+            .iter()
+            .map(|seen| Self { incarnation: seen.incarnation, address: seen.address.as_str().into() })
+            .collect();
+        // So that the same set looks the same at each look.
+        members.sort_unstable_by_key(|member| member.incarnation);
+        members
+    }
+}
+
+/// What the log said of itself at our last heartbeat, for operators.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogFacts {
+    /// Incarnations in doubt.
+    pub(crate) doubted: u64,
+    /// How it is replicated; none where it is one file.
+    pub(crate) replication: Option<Replication>,
 }
 
 /// The coordinator's life from start to stop.
@@ -27,20 +62,38 @@ pub(crate) struct Standing {
 pub(crate) struct Lifecycle {
     standing: watch::Sender<Standing>,
     draining: AtomicBool,
-    log_available: AtomicBool,
+    /// Whether there ever was an incarnation of ours: since then it is known who else lives.
+    has_begun: AtomicBool,
+    log_available: watch::Sender<bool>,
+    known: Mutex<Known>,
+}
+
+/// What is known and not told to everybody.
+#[derive(Debug, Default)]
+struct Known {
     /// The incarnation that is ours in the log, also while draining.
-    own: Mutex<Option<Incarnation>>,
+    own: Option<Incarnation>,
+    members: Vec<Member>,
+    facts: LogFacts,
+    /// Why the log cannot be written, in its own words.
+    problem: Option<Arc<str>>,
 }
 
 impl Lifecycle {
     pub(crate) fn new(cluster: Cluster) -> Self {
-        let standing = Standing { cluster, incarnation: None, floor: Gid::NIL };
+        let standing = Standing { cluster, incarnation: None, floor: Gid::NIL, coordinators: Vec::new() };
         Self {
             standing: watch::Sender::new(standing),
             draining: AtomicBool::new(false),
-            log_available: AtomicBool::new(true),
-            own: Mutex::new(None),
+            has_begun: AtomicBool::new(false),
+            log_available: watch::Sender::new(true),
+            known: Mutex::default(),
         }
+    }
+
+    /// Each statement on it leaves it valid, so a panic elsewhere does not spoil it.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is told now.
@@ -53,20 +106,59 @@ impl Lifecycle {
         self.standing.subscribe()
     }
 
-    /// Our incarnation began or ended.
-    pub(crate) fn incarnation_changed(&self, incarnation: Option<Incarnation>) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = incarnation;
-        self.tell(incarnation.filter(|_| !self.is_draining()));
+    /// Our incarnation began, beside these others (ours is among them).
+    pub(crate) fn begun(&self, incarnation: Incarnation, members: Vec<Member>) {
+        let mut known = self.known();
+        known.own = Some(incarnation);
+        known.members = members;
+        self.has_begun.store(true, Ordering::Release);
+        self.tell(&known);
+    }
+
+    /// Our incarnation was ended.
+    pub(crate) fn ended(&self) {
+        let mut known = self.known();
+        if let Some(own) = known.own.take() {
+            known.members.retain(|member| member.incarnation != own);
+        }
+        self.tell(&known);
+    }
+
+    /// A heartbeat showed who lives, and what the log says of itself.
+    pub(crate) fn log_read(&self, members: Vec<Member>, facts: LogFacts) {
+        let mut known = self.known();
+        known.members = members;
+        known.facts = facts;
+        self.tell(&known);
     }
 
     /// The incarnation that is ours in the log, also while draining.
     pub(crate) fn own(&self) -> Option<Incarnation> {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known().own
     }
 
-    fn tell(&self, incarnation: Option<Incarnation>) {
+    /// Every living coordinator, ourselves included, also while draining.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.known().members.clone()
+    }
+
+    /// What the log said of itself last.
+    pub(crate) fn log_facts(&self) -> LogFacts {
+        self.known().facts.clone()
+    }
+
+    /// Tells everybody what has changed, in one piece. Called with the lock held, so that what is
+    /// told last is what is known last.
+    fn tell(&self, known: &Known) {
+        let incarnation = known.own.filter(|_| !self.is_draining());
+        // Who starts nothing new is not to be found by whoever wants to start something.
+        let told = |member: &&Member| incarnation.is_some() || Some(member.incarnation) != known.own;
+        let coordinators: Vec<Member> = known.members.iter().filter(told).cloned().collect();
         self.standing.send_if_modified(|standing| {
-            std::mem::replace(&mut standing.incarnation, incarnation) != incarnation
+            let changed = standing.incarnation != incarnation || standing.coordinators != coordinators;
+            standing.incarnation = incarnation;
+            standing.coordinators = coordinators;
+            changed
         });
     }
 
@@ -79,31 +171,45 @@ impl Lifecycle {
         });
     }
 
-    /// The log was, or was not, written just now. Answers whether that is news.
-    pub(crate) fn log_availability_changed(&self, available: bool) -> bool {
-        self.log_available.swap(available, Ordering::Relaxed) != available
+    /// The log can be written, or cannot for the reason that it gave. Answers whether that it can,
+    /// or cannot, is news.
+    pub(crate) fn log_availability_changed(&self, problem: Option<&str>) -> bool {
+        let available = problem.is_none();
+        self.known().problem = problem.map(Arc::from);
+        self.log_available.send_if_modified(|before| std::mem::replace(before, available) != available)
     }
 
     pub(crate) fn is_log_available(&self) -> bool {
-        self.log_available.load(Ordering::Relaxed)
+        *self.log_available.borrow()
+    }
+
+    /// Whether the log can be written, and each change of it.
+    pub(crate) fn log_availability(&self) -> watch::Receiver<bool> {
+        self.log_available.subscribe()
+    }
+
+    /// Why the log cannot be written, in its own words; none if it can.
+    pub(crate) fn log_problem(&self) -> Option<Arc<str>> {
+        self.known().problem.clone()
     }
 
     /// From now on nothing new is started here.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
-        self.tell(None);
+        self.tell(&self.known());
     }
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Whether calls are served: an incarnation exists, or transactions in flight are being ended.
+    /// Whether calls are served. Once they were, they are to the end: also without an incarnation
+    /// there are transactions in flight to be ended, and outcomes to be told.
     ///
     /// # Errors
     /// [`ServiceError::Starting`]; nothing happened.
     pub(crate) fn serves(&self) -> Result<(), ServiceError> {
-        if self.standing.borrow().incarnation.is_some() || self.is_draining() {
+        if self.has_begun.load(Ordering::Acquire) || self.is_draining() {
             Ok(())
         } else {
             Err(ServiceError::Starting)

@@ -88,6 +88,8 @@ pub(crate) enum NotTaken {
     Full,
     /// It was closed before.
     Closed,
+    /// More waits than the caller wants to add to.
+    Later,
 }
 
 impl<M: Measured> Outbox<M> {
@@ -103,12 +105,29 @@ impl<M: Measured> Outbox<M> {
     /// # Errors
     /// Not taken: the caller may be certain that the peer will not see it.
     pub(crate) fn push(&self, message: M) -> Result<(), NotTaken> {
+        self.take(message, None)
+    }
+
+    /// Adds a message unless so many wait already, or half of the bytes that may: what can wait for
+    /// its turn leaves room for what cannot.
+    ///
+    /// # Errors
+    /// Not taken. With [`NotTaken::Later`] the outbox is as before.
+    pub(crate) fn push_below(&self, message: M, messages: usize) -> Result<(), NotTaken> {
+        self.take(message, Some(messages))
+    }
+
+    fn take(&self, message: M, below: Option<usize>) -> Result<(), NotTaken> {
         let bytes = message.bytes();
         let mut queue = self.shared.lock();
         if !matches!(queue.state, State::Open) {
             return Err(NotTaken::Closed);
         }
         let limits = self.shared.limits;
+        let is_much = |below| queue.messages.len() >= below || queue.bytes >= limits.bytes_max / 2;
+        if below.is_some_and(is_much) {
+            return Err(NotTaken::Later);
+        }
         if queue.messages.len() >= limits.messages_max || queue.bytes + bytes > limits.bytes_max {
             queue.messages.clear();
             queue.bytes = 0;
@@ -235,6 +254,17 @@ mod tests {
         assert_eq!(outbox.push(5), Err(NotTaken::Closed));
         assert!(matches!(drain.next().now_or_never(), Some(Some(Err(ServiceError::TooSlow)))));
         assert!(matches!(drain.next().now_or_never(), Some(None)));
+    }
+
+    #[test]
+    fn what_can_wait_is_not_taken_and_spoils_nothing() {
+        let (outbox, mut drain) = Outbox::new(LIMITS);
+        outbox.push_below(1, 2).unwrap();
+        outbox.push_below(2, 2).unwrap();
+        assert_eq!(outbox.push_below(3, 2), Err(NotTaken::Later));
+        outbox.push(4).unwrap();
+        assert_eq!(drain.next().now_or_never().unwrap().unwrap().unwrap(), [1, 2, 4]);
+        outbox.push_below(3, 2).unwrap();
     }
 
     #[test]

@@ -4,17 +4,21 @@
 //! ```text
 //!  start ─▶ beat ─▶ beat ─▶ …          our row in the log; every beat reads all others
 //!            │ another's beat stands still for a lease, by our clock ─▶ end it
-//!            │ ended and unrecovered ─▶ its unfinished commits ─▶ shards
+//!            │ who lives ─▶ shards, streams, and the takeover: its share of what others left
 //!            │ ours was ended ─▶ tell the shards, begin anew (H10)
-//!            └ floor, live incarnations ─▶ shards
+//!            └ floor ─▶ shards
 //! ```
 //!
 //! No clock has a say in safety (law 6): a lease chooses who is ended, and ending is the log's
-//! fence, which is safe at any moment and only unkind. A record that cannot be read stops the
-//! recovery of its incarnation and is told as an error; it is never skipped (B10).
+//! fence, which is safe at any moment and only unkind. While the log cannot be reached we do not
+//! know whether we were ended: nothing new is started then, and for what was proposed the fence
+//! holds. A record that cannot be read stops the recovery of its incarnation and is told as an
+//! error; it is never skipped (B10).
 
 mod forgetting;
+mod pace;
 mod scan;
+mod takeover;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -23,42 +27,52 @@ use std::time::Duration;
 
 use pactum_core::coordinator::Event;
 use pactum_core::id::{Gid, Incarnation};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 pub(crate) use forgetting::forget_for_ever;
-use scan::Scan;
+pub(crate) use takeover::Takeover;
 use watch::Watch;
 
 use crate::decision_log::{DecisionLogError, LogView};
 use crate::journal::{Journal, chain};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, LogFacts, Member};
 use crate::observe::{Observer, Step};
 use crate::shard::Shards;
 
-/// Keeps our incarnation in the log, and takes over from those that have ended.
+/// Keeps our incarnation in the log, and ends those that have lapsed.
 pub(crate) struct Keeper {
     pub(crate) journal: Journal,
     pub(crate) shards: Arc<Shards>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) health: tonic_health::server::HealthReporter,
     pub(crate) observer: Observer,
-    /// Where we serve, for others to read.
+    /// Where we serve, for others to read; empty if they cannot reach us.
     pub(crate) address: String,
     pub(crate) heartbeat: Duration,
     pub(crate) lease: Duration,
+    /// Told to the takeover.
+    pub(crate) membership: tokio::sync::watch::Sender<Option<Membership>>,
 }
 
-/// The health service's name for recovery: not serving while a record cannot be read.
-pub(crate) const RECOVERY_HEALTH: &str = "pactum.recovery";
+/// Who shares the work, as we see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// Ours.
+    pub(crate) own: Incarnation,
+    /// All that live, ours included.
+    pub(crate) live: BTreeSet<Incarnation>,
+}
+
+/// After a beat that failed, the next one comes after this part of the usual time: so service resumes
+/// soon, and a lease holds several attempts.
+const RETRY_PART: u32 = 4;
 
 impl Keeper {
     /// Runs for the coordinator's life.
     pub(crate) async fn run(self) {
-        let mut scan = Scan::new(self.journal.clone(), Arc::clone(&self.shards), self.observer.clone());
         let mut watch = Watch::new(self.lease, self.heartbeat);
         loop {
             let incarnation = self.begin().await;
-            self.keep(incarnation, &mut watch, &mut scan).await;
+            self.keep(incarnation, &mut watch).await;
             if self.lifecycle.is_draining() {
                 return;
             }
@@ -80,10 +94,11 @@ impl Keeper {
                     self.shards.tell_all(&Event::LiveIncarnationsRead { live });
                     self.observer.saw(Step::IncarnationStarted { incarnation });
                     self.shards.tell_all(&Event::IncarnationStarted { incarnation });
-                    self.lifecycle.incarnation_changed(Some(incarnation));
+                    self.lifecycle.floor_raised(view.floor);
+                    self.lifecycle.begun(incarnation, Member::all(&view));
                     return incarnation;
                 }
-                Err(error) => self.log_failed(&error),
+                Err(error) => self.log_availability(Some(&chain(&error))),
             }
         }
     }
@@ -96,30 +111,28 @@ impl Keeper {
     }
 
     /// Beats until our incarnation has ended.
-    async fn keep(&self, own: Incarnation, watch: &mut Watch, scan: &mut Scan) {
+    async fn keep(&self, own: Incarnation, watch: &mut Watch) {
         let mut beats = interval(self.heartbeat);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut floor = Gid::NIL;
-        let mut live = None;
+        let mut writer = self.journal.writer.available();
+        let (mut floor, mut problem) = (Gid::NIL, None);
         loop {
-            beats.tick().await;
-            // A beat that takes longer than a lease is as good as none.
-            let view = match timeout(self.lease, self.journal.log.heartbeat(own)).await {
-                Ok(Ok(view)) => view,
-                Ok(Err(error)) => {
-                    self.log_failed(&error);
-                    continue;
-                }
-                Err(_elapsed) => {
-                    tracing::warn!("the log did not take our heartbeat in time");
-                    self.log_availability(false);
+            self.next_beat(&mut beats, &mut writer, problem.as_deref()).await;
+            let view = match self.beat(own).await {
+                Ok(view) => view,
+                Err(why) => {
+                    self.log_availability(Some(&why));
+                    problem = Some(why);
+                    beats.reset_after(self.heartbeat / RETRY_PART);
                     continue;
                 }
             };
-            self.log_availability(true);
+            problem = None;
+            self.log_availability(None);
             if !view.live {
                 tracing::warn!(incarnation = %own, "our incarnation was ended by another coordinator");
-                self.lifecycle.incarnation_changed(None);
+                self.membership.send_replace(None);
+                self.lifecycle.ended();
                 self.shards.tell_all(&Event::IncarnationEnded);
                 return;
             }
@@ -128,13 +141,53 @@ impl Keeper {
                 self.shards.tell_all(&Event::FloorRaised { floor });
             }
             self.lifecycle.floor_raised(floor.max(self.shards.start_floor()));
-            let others = self.end_lapsed(own, &view, watch).await;
-            if live.as_ref() != Some(&others) {
-                self.shards.tell_all(&Event::LiveIncarnationsRead { live: others.clone() });
-                live = Some(others);
-            }
-            self.recover(scan).await;
+            let live = self.end_lapsed(own, &view, watch).await;
+            self.members_read(own, &view, live);
         }
+    }
+
+    /// Waits for the next beat. What the writer finds out about the log meanwhile is told at once.
+    async fn next_beat(
+        &self,
+        beats: &mut Interval,
+        writer: &mut tokio::sync::watch::Receiver<bool>,
+        problem: Option<&str>,
+    ) {
+        loop {
+            tokio::select! {
+                _ = beats.tick() => return,
+                Ok(()) = writer.changed() => self.log_availability(problem),
+            }
+        }
+    }
+
+    /// One beat, or why it failed. One that takes longer than a lease is as good as none.
+    async fn beat(&self, own: Incarnation) -> Result<LogView, String> {
+        match timeout(self.lease, self.journal.log.heartbeat(own)).await {
+            Ok(Ok(view)) => Ok(view),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_elapsed) => Err("it did not take our heartbeat in time".to_owned()),
+        }
+    }
+
+    /// Tells everybody who lives now.
+    fn members_read(&self, own: Incarnation, view: &LogView, live: BTreeSet<Incarnation>) {
+        let mut members = Member::all(view);
+        members.retain(|member| live.contains(&member.incarnation));
+        let facts = LogFacts { doubted: view.doubted, replication: view.replication.clone() };
+        self.lifecycle.log_read(members, facts);
+        let now = Some(Membership { own, live });
+        self.membership.send_if_modified(|before| {
+            if *before == now {
+                return false;
+            }
+            // The shards first: whoever is driven by us must not count as live there.
+            if let Some(Membership { live, .. }) = &now {
+                self.shards.tell_all(&Event::LiveIncarnationsRead { live: live.clone() });
+            }
+            *before = now;
+            true
+        });
     }
 
     /// Ends those whose beat has stood still for a lease; answers who is live after that.
@@ -142,9 +195,9 @@ impl Keeper {
         let mut live: BTreeSet<Incarnation> = view.incarnations.iter().map(|seen| seen.incarnation).collect();
         live.insert(own);
         let lapsed = match self.journal.log.kind() {
-            "postgres" => watch.observe(own, view, Instant::now()),
-            // An embedded log has one process, which is us: all others are gone.
-            _ => live.iter().copied().filter(|other| *other != own).collect(),
+            // One process holds the file, which is us: all others are gone.
+            "sqlite" => live.iter().copied().filter(|other| *other != own).collect(),
+            _ => watch.observe(own, view, Instant::now()),
         };
         for incarnation in lapsed {
             match self.journal.log.end_incarnation(incarnation).await {
@@ -152,40 +205,31 @@ impl Keeper {
                     tracing::info!(%incarnation, "incarnation ended: its heartbeat had stopped");
                     live.remove(&incarnation);
                 }
-                Err(error) => self.log_failed(&error),
+                Err(error) => {
+                    tracing::warn!(%incarnation, error = %chain(&error), "it could not be ended yet");
+                }
             }
         }
         live
     }
 
-    async fn recover(&self, scan: &mut Scan) {
-        // Beats come first: a long recovery must not cost us our own incarnation.
-        if let Err(error) = scan.run(Instant::now() + self.heartbeat / 2).await {
-            self.log_failed(&error);
+    /// The log answered our beat, or did not for that reason. It can be written only if the writer
+    /// says so too.
+    fn log_availability(&self, problem: Option<&str>) {
+        // One that is only starting, or was shut down by us, has nothing to say of the log.
+        let writer = &self.journal.writer;
+        let of_writer = || {
+            let is_in_trouble = !*writer.available().borrow() && !writer.is_closed();
+            is_in_trouble.then(|| writer.last_error()).flatten()
+        };
+        let problem = problem.map(str::to_owned).or_else(of_writer);
+        if !self.lifecycle.log_availability_changed(problem.as_deref()) {
+            return;
         }
-        let name = RECOVERY_HEALTH;
-        if scan.is_stuck() {
-            self.health.set_service_status(name, tonic_health::ServingStatus::NotServing).await;
-        } else {
-            self.health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
+        match &problem {
+            None => tracing::info!("the log can be written"),
+            Some(why) => tracing::warn!(why, "the log cannot be written: new commits are refused"),
         }
-    }
-
-    fn log_failed(&self, error: &DecisionLogError) {
-        tracing::warn!(error = %chain(error), "the log did not answer");
-        self.log_availability(false);
-    }
-
-    fn log_availability(&self, beat: bool) {
-        let available = beat && *self.journal.writer.available().borrow();
-        if self.lifecycle.log_availability_changed(available) {
-            if available {
-                tracing::info!("the log can be written");
-            } else {
-                let why = self.journal.writer.last_error().unwrap_or_default();
-                tracing::warn!(why, "the log cannot be written: new commits are refused");
-            }
-            self.shards.tell_all(&Event::LogAvailabilityChanged { available });
-        }
+        self.shards.tell_all(&Event::LogAvailabilityChanged { available: problem.is_none() });
     }
 }

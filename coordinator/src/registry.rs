@@ -19,8 +19,15 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     by_instance: HashMap<InstanceId, Arc<Session>>,
+    /// Instances that have left of late: which absence it is.
+    absent: HashMap<InstanceId, Absence>,
+    absences: u64,
     by_resource: BTreeMap<ResourceName, Vec<Arc<Session>>>,
 }
+
+/// One time that an instance was away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Absence(u64);
 
 impl Sessions {
     /// The session of that very instance, if it speaks for the resource.
@@ -29,15 +36,29 @@ impl Sessions {
         session.resources.contains_key(resource).then_some(session)
     }
 
-    /// The session of the instance that enlisted a branch, else any that speaks for its resource.
-    pub(crate) fn of_branch(&self, branch: &Branch) -> Option<&Session> {
-        self.of_instance(branch.instance, &branch.resource).or_else(|| self.any(&branch.resource))
+    /// The session of the instance that enlisted a branch, else any that speaks for its resource:
+    /// for an abort, since only that instance holds a transaction that is not prepared.
+    pub(crate) fn for_abort(&self, branch: &Branch, turn: usize) -> Option<&Session> {
+        self.of_instance(branch.instance, &branch.resource).or_else(|| self.any(&branch.resource, turn))
     }
 
-    /// Some session that speaks for a resource.
-    pub(crate) fn any(&self, resource: &ResourceName) -> Option<&Session> {
-        let sessions = self.by_resource.get(resource)?;
-        sessions.iter().rev().find(|session| !session.outbox.is_closed()).map(Arc::as_ref)
+    /// A session that may finish a branch that is prepared: at the first turn of the instance that
+    /// enlisted it, and at each further one of the next, since that one may hang (C5).
+    pub(crate) fn for_commit(&self, branch: &Branch, turn: usize) -> Option<&Session> {
+        let sessions = self.by_resource.get(&branch.resource)?;
+        let enlisted = sessions.iter().position(|session| session.instance == branch.instance);
+        Self::from(sessions, enlisted.unwrap_or(0).wrapping_add(turn))
+    }
+
+    /// Some session that speaks for a resource; another turn, another one.
+    pub(crate) fn any(&self, resource: &ResourceName, turn: usize) -> Option<&Session> {
+        Self::from(self.by_resource.get(resource)?, turn)
+    }
+
+    /// The first open one from that place on, around.
+    fn from(sessions: &[Arc<Session>], place: usize) -> Option<&Session> {
+        let (before, after) = sessions.split_at(place % sessions.len().max(1));
+        after.iter().chain(before).find(|session| !session.outbox.is_closed()).map(Arc::as_ref)
     }
 
     /// All of them, one by one.
@@ -86,6 +107,7 @@ impl Registry {
                             attached.push(Arc::clone(session));
                         }
                         sessions.by_instance.insert(session.instance, Arc::clone(session));
+                        sessions.absent.remove(&session.instance);
                         return Ok(());
                     }
                 }
@@ -95,13 +117,18 @@ impl Registry {
         }
     }
 
-    /// Takes a session off the list, if it is on it.
-    pub(crate) fn detach(&self, session: &Session) {
+    /// Takes a session off the list, if it is on it: then its instance is away from now on.
+    pub(crate) fn detach(&self, session: &Session) -> Option<Absence> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let is_it = |attached: &Arc<Session>| std::ptr::eq(Arc::as_ref(attached), session);
-        if sessions.by_instance.get(&session.instance).is_some_and(is_it) {
+        let was_listed = sessions.by_instance.get(&session.instance).is_some_and(is_it);
+        let absence = was_listed.then(|| {
+            sessions.absences += 1;
+            let absence = Absence(sessions.absences);
             sessions.by_instance.remove(&session.instance);
-        }
+            sessions.absent.insert(session.instance, absence);
+            absence
+        });
         for resource in session.resources.keys() {
             if let Some(attached) = sessions.by_resource.get_mut(resource) {
                 attached.retain(|other| !is_it(other));
@@ -112,5 +139,17 @@ impl Registry {
         }
         drop(sessions);
         session.gone.cancel();
+        absence
+    }
+
+    /// Whether an instance has been attached since that absence began. Asked once: after that the
+    /// absence is forgotten.
+    pub(crate) fn is_back(&self, instance: InstanceId, absence: Absence) -> bool {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        let is_away = sessions.absent.get(&instance) == Some(&absence);
+        if is_away {
+            sessions.absent.remove(&instance);
+        }
+        !is_away
     }
 }

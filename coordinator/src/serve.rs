@@ -12,12 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pactum_core::coordinator as core;
-use pactum_core::id::Gid;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+mod parts;
 mod ports;
 
 use crate::config::{Config, ConfigError};
@@ -30,18 +28,11 @@ use crate::decision_log::{DecisionLog, DecisionLogError};
 use crate::error::ServiceError;
 use crate::journal::{Journal, chain};
 use crate::lifecycle::Lifecycle;
-use crate::outbox::OutboxLimits;
-use crate::recovery::{Keeper, forget_for_ever};
+use crate::recovery::{Keeper, Takeover, forget_for_ever};
 use crate::registry::Registry;
-use crate::service::admin::Admin;
-use crate::service::participants::Participants;
-use crate::service::pipeline::PipelineContext;
-use crate::service::transactions::Transactions;
-use crate::service::wire;
-use crate::session::SessionContext;
-use crate::shard::{Gauge, Shard, Shards};
 use crate::tasks::Tasks;
-use ports::{Ports, Services};
+use parts::{Fatal, Parts, advertised, report_health, start_shards};
+use ports::Ports;
 
 /// Opened sockets: a caller chooses the addresses, and knows them before anything is served.
 #[derive(Debug)]
@@ -79,16 +70,29 @@ pub enum OpenLogError {
     Log(#[from] DecisionLogError),
 }
 
-/// Opens a decision log: `postgres://…`, `sqlite:PATH`, or `memory:` (nothing outlives the
+/// Opens a decision log: `postgres://…` (several hosts, with commas between, are asked for the
+/// primary), `sqlite:PATH`, or `memory:` (nothing outlives the
 /// process: for tests and benchmarks). Makes or migrates its schema if the role may.
 ///
 /// # Errors
 /// No such kind of log, or it refused: unreachable, in use, of another version, or with settings
 /// under which an acknowledged commit could be lost.
 pub async fn open_log(url: &str) -> Result<Arc<dyn DecisionLog>, OpenLogError> {
+    open_log_with(url, &Config::default()).await
+}
+
+/// As [`open_log`], with the settings of a coordinator: [`Config::log_standbys_min`] and
+/// [`Config::log_answer_limit`].
+///
+/// # Errors
+/// As [`open_log`].
+pub async fn open_log_with(url: &str, config: &Config) -> Result<Arc<dyn DecisionLog>, OpenLogError> {
     match url.split_once(':') {
         Some(("postgres" | "postgresql", _)) => {
-            Ok(Arc::new(PostgresLog::open(PostgresLogOptions::from_url(url)?).await?))
+            let options = PostgresLogOptions::from_url(url)?
+                .with_answer_limit(config.log_answer_limit)
+                .with_standbys_min(config.log_standbys_min);
+            Ok(Arc::new(PostgresLog::open(options).await?))
         }
         Some(("sqlite", path)) => {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -165,16 +169,6 @@ impl fmt::Debug for Coordinator {
     }
 }
 
-/// What every task shares.
-#[derive(Clone)]
-struct Parts {
-    journal: Journal,
-    shards: Arc<Shards>,
-    registry: Arc<Registry>,
-    lifecycle: Arc<Lifecycle>,
-    tasks: Tasks,
-}
-
 impl Coordinator {
     /// Starts one. It serves, and [`ready`](Self::ready) returns, once it has an incarnation in
     /// the log; until then callers are told to come back.
@@ -210,18 +204,31 @@ impl Coordinator {
         let parts = Parts { journal, shards, registry, lifecycle, tasks };
 
         let (health, health_service) = tonic_health::server::health_reporter();
+        let (membership, members) = tokio::sync::watch::channel(None);
         let keeper = Keeper {
             journal: parts.journal.clone(),
             shards: Arc::clone(&parts.shards),
             lifecycle: Arc::clone(&parts.lifecycle),
-            health: health.clone(),
             observer: config.observer.clone(),
-            address: config.advertise.clone().unwrap_or_else(|| public.to_string()),
+            address: advertised(&config, public),
             heartbeat: config.heartbeat,
             lease: config.lease,
+            membership,
+        };
+        let takeover = Takeover {
+            journal: parts.journal.clone(),
+            shards: Arc::clone(&parts.shards),
+            registry: Arc::clone(&parts.registry),
+            health: health.clone(),
+            observer: config.observer.clone(),
+            period: config.heartbeat,
+            look_again: config.lease,
+            open_max: config.transactions_open_max,
         };
         let draining = Arc::clone(&parts.lifecycle);
         fatal.spawn("the keeper of the incarnation", move || draining.is_draining(), keeper.run());
+        let draining = Arc::clone(&parts.lifecycle);
+        fatal.spawn("recovery", move || draining.is_draining(), takeover.run(members));
         parts.tasks.spawn(forget_for_ever(log, config.retention));
         parts.tasks.spawn(report_health(Arc::clone(&parts.lifecycle), health));
 
@@ -333,11 +340,14 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Waits until nothing is in flight, but no longer than the limit.
+    /// Waits until nothing of our own is in flight, but no longer than the limit. What we recovered
+    /// of others falls to the other coordinators, or to a successor, as soon as we have ended.
     async fn drained(&self, limit: Instant) {
-        while self.parts.shards.open() > 0 {
+        let shards = &self.parts.shards;
+        let own = || shards.open().saturating_sub(shards.recovering());
+        while own() > 0 {
             if Instant::now() >= limit {
-                let open = self.parts.shards.open();
+                let open = own();
                 tracing::warn!(open, "transactions are left; a successor recovers what was decided");
                 return;
             }
@@ -363,123 +373,3 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 /// Between looks at what is still open while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
-
-/// Starts tasks without which the coordinator must not go on.
-#[derive(Clone)]
-struct Fatal {
-    tasks: Tasks,
-    failed: tokio::sync::watch::Sender<Option<&'static str>>,
-}
-
-impl Fatal {
-    /// Spawns one. If it ends, unless that is `expected`, the coordinator fails.
-    fn spawn(
-        &self,
-        name: &'static str,
-        expected: impl Fn() -> bool + Send + 'static,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        let (failed, killed) = (self.failed.clone(), self.tasks.killed());
-        let task = self.tasks.spawn(task);
-        self.tasks.spawn(async move {
-            let ended = task.await;
-            if !killed.is_cancelled() && !expected() {
-                tracing::error!(task = name, panicked = ended.is_err(), "a task has ended unexpectedly");
-                failed.send_replace(Some(name));
-            }
-        });
-    }
-}
-
-fn start_shards(
-    config: &Config,
-    journal: &Journal,
-    registry: &Arc<Registry>,
-    lifecycle: &Arc<Lifecycle>,
-    fatal: &Fatal,
-) -> Arc<Shards> {
-    let (mut inputs, mut answers, mut gauges) = (Vec::new(), Vec::new(), Vec::new());
-    let origin = Instant::now();
-    for _ in 0..config.shards {
-        let (input_sender, input) = mpsc::channel(config.shard_queue_max);
-        let (answer_sender, answer) = mpsc::unbounded_channel();
-        let gauge = Arc::new(Gauge::default());
-        let shard = Shard {
-            core: core::Coordinator::new(config.core(), None, Gid::NIL),
-            inputs: input,
-            answers: answer,
-            journal: journal.of_shard(answer_sender.clone(), &fatal.tasks),
-            registry: Arc::clone(registry),
-            lifecycle: Arc::clone(lifecycle),
-            observer: config.observer.clone(),
-            gauge: Arc::clone(&gauge),
-            open_max: config.transactions_open_max.div_ceil(config.shards),
-            origin,
-            waiting: std::collections::HashMap::new(),
-            own: None,
-        };
-        fatal.spawn("a shard", || false, shard.run());
-        inputs.push(input_sender);
-        answers.push(answer_sender);
-        gauges.push(gauge);
-    }
-    Arc::new(Shards::new(inputs, answers, gauges))
-}
-
-impl Parts {
-    fn services(&self, config: &Config) -> Services {
-        let outbox =
-            OutboxLimits { messages_max: config.outbox_messages_max, bytes_max: config.outbox_bytes_max };
-        // A pipeline's answers are bounded by its calls in flight; beside them stand Welcomes.
-        let answers = OutboxLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
-        let sessions = SessionContext {
-            shards: Arc::clone(&self.shards),
-            registry: Arc::clone(&self.registry),
-            lifecycle: Arc::clone(&self.lifecycle),
-            hello_timeout: config.handshake_timeout,
-        };
-        let limits = wire::Limits {
-            timeout_default: config.timeout_default,
-            timeout_max: config.timeout_max,
-            branches_max: config.branches_max,
-        };
-        Services {
-            transactions: Transactions {
-                shards: Arc::clone(&self.shards),
-                lifecycle: Arc::clone(&self.lifecycle),
-                pipelines: PipelineContext { limits: answers, in_flight_max: config.pipeline_in_flight_max },
-                limits,
-                begins: Arc::default(),
-                tasks: self.tasks.clone(),
-            },
-            participants: Participants { sessions, limits: outbox, tasks: self.tasks.clone() },
-            admin: Admin {
-                shards: Arc::clone(&self.shards),
-                registry: Arc::clone(&self.registry),
-                lifecycle: Arc::clone(&self.lifecycle),
-                log: Arc::clone(&self.journal.log),
-                tasks: self.tasks.clone(),
-                started: std::time::Instant::now(),
-            },
-        }
-    }
-}
-
-/// Keeps the health service's answers in step with the lifecycle.
-async fn report_health(lifecycle: Arc<Lifecycle>, health: tonic_health::server::HealthReporter) {
-    let mut standing = lifecycle.subscribe();
-    loop {
-        let serving = standing.borrow_and_update().incarnation.is_some();
-        let status = if serving {
-            tonic_health::ServingStatus::Serving
-        } else {
-            tonic_health::ServingStatus::NotServing
-        };
-        for service in ports::SERVICE_NAMES {
-            health.set_service_status(service, status).await;
-        }
-        if standing.changed().await.is_err() {
-            return;
-        }
-    }
-}

@@ -16,11 +16,12 @@ use tonic::Streaming;
 
 use crate::error::ServiceError;
 use crate::lifecycle::Lifecycle;
-use crate::outbox::{BATCH_MESSAGES_MAX, Outbox};
-use crate::registry::Registry;
+use crate::outbox::{BATCH_MESSAGES_MAX, NotTaken, Outbox};
+use crate::registry::{Absence, Registry};
 use crate::reply::ReplyTo;
 use crate::service::wire::{self, FromParticipant, ToParticipant};
 use crate::shard::{Input, Request, Shards};
+use crate::tasks::Tasks;
 
 /// One resource that a participant speaks for.
 #[derive(Clone, Debug)]
@@ -65,11 +66,34 @@ impl Session {
         false
     }
 
+    /// Puts a message into the outbox unless so many wait there already.
+    pub(crate) fn send_below(&self, message: v1::CoordinatorMessage, messages: usize) -> Sent {
+        match self.outbox.push_below(ToParticipant(message), messages) {
+            Ok(()) => Sent::Yes,
+            Err(NotTaken::Later) => Sent::Later,
+            Err(NotTaken::Full | NotTaken::Closed) => {
+                self.ended.cancel();
+                Sent::No
+            }
+        }
+    }
+
     /// Ends the stream, so.
     pub(crate) fn end(&self, error: ServiceError) {
         self.outbox.close(Some(error));
         self.ended.cancel();
     }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It will be sent, unless the stream ends.
+    Yes,
+    /// Not taken: too much is waiting.
+    Later,
+    /// The stream has ended.
+    No,
 }
 
 /// What a session's task uses.
@@ -78,8 +102,11 @@ pub(crate) struct SessionContext {
     pub(crate) shards: Arc<Shards>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) tasks: Tasks,
     /// For the Hello to come.
     pub(crate) hello_timeout: Duration,
+    /// See [`Config::participant_grace`](crate::Config::participant_grace).
+    pub(crate) grace: Duration,
 }
 
 impl SessionContext {
@@ -109,7 +136,7 @@ impl SessionContext {
             gone: CancellationToken::new(),
         });
         // Also when this task is dropped or panics, nobody may wait for it for ever.
-        let _detached = Detach { registry: Arc::clone(&self.registry), session: Arc::clone(&session) };
+        let _detached = Detach { context: self.clone(), session: Arc::clone(&session) };
         let mut standing = self.lifecycle.subscribe();
         session.send(wire::welcome_participant(&standing.borrow_and_update()));
         if let Err(error) = self.registry.attach(&session).await {
@@ -238,13 +265,49 @@ fn speaks_as_itself<'a>(session: &'a Session, branch: &Branch) -> Result<&'a Reg
 
 /// Takes a session off the list when its task ends, however it ends.
 struct Detach {
-    registry: Arc<Registry>,
+    context: SessionContext,
     session: Arc<Session>,
 }
 
 impl Drop for Detach {
     fn drop(&mut self) {
         self.session.outbox.close(None);
-        self.registry.detach(&self.session);
+        let SessionContext { shards, registry, tasks, grace, .. } = &self.context;
+        // Without a runtime all ends, and nobody is left to be told.
+        if let Some(absence) = registry.detach(&self.session)
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            let lost = Lost {
+                shards: Arc::clone(shards),
+                registry: Arc::clone(registry),
+                session: Arc::clone(&self.session),
+                grace: *grace,
+            };
+            tasks.spawn(lost.unless_back(absence));
+        }
+    }
+}
+
+/// An instance whose stream has ended.
+struct Lost {
+    shards: Arc<Shards>,
+    registry: Arc<Registry>,
+    session: Arc<Session>,
+    grace: Duration,
+}
+
+impl Lost {
+    /// Tells the shards that it is gone, if it does not come back soon: whoever waits for its votes
+    /// waits in vain.
+    async fn unless_back(self, absence: Absence) {
+        tokio::time::sleep(self.grace).await;
+        let instance = self.session.instance;
+        if self.registry.is_back(instance, absence) {
+            return;
+        }
+        tracing::info!(%instance, "a participant has gone and not come back");
+        for resource in self.session.resources.keys() {
+            self.shards.tell_all(&Event::InstanceLost { resource: resource.clone(), instance });
+        }
     }
 }

@@ -10,19 +10,20 @@
 //!  the clock ────────────────────────┘           └─▶ answers
 //! ```
 
+mod backlog;
 mod handle;
 mod inspect;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use pactum_core::coordinator::{Command, Coordinator, Event, RequestId, SubmittedBranch};
+use pactum_core::coordinator::{Answer, Command, Coordinator, Event, Refusal, RequestId, SubmittedBranch};
 use pactum_core::id::{Branch, Gid, Incarnation, InstanceId, TransactionId};
-use pactum_core::outcome::Decision;
 use pactum_core::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use backlog::Backlog;
 pub(crate) use handle::{Gauge, Input, Request, Shards};
 pub(crate) use inspect::{Inspect, Selection};
 
@@ -30,9 +31,11 @@ use crate::error::ServiceError;
 use crate::journal::ShardJournal;
 use crate::lifecycle::Lifecycle;
 use crate::observe::{Observer, Step};
-use crate::registry::Registry;
+use crate::registry::{Registry, Sessions};
 use crate::reply::Waiting;
 use crate::service::wire;
+use crate::session::Sent;
+use backlog::Order;
 
 /// Inputs taken in before orders are carried out. More makes larger batches for the log under
 /// load; at this size the first input's order waits well under a millisecond for the last.
@@ -54,6 +57,12 @@ pub(crate) struct Shard {
     pub(crate) origin: Instant,
     pub(crate) waiting: HashMap<RequestId, Waiting>,
     pub(crate) own: Option<Incarnation>,
+    /// Decisions that wait for room in an outbox.
+    pub(crate) backlog: Backlog,
+    /// Recovered commits that have not finished.
+    pub(crate) recovered: HashSet<Gid>,
+    /// Counts one-shot calls, for turns.
+    pub(crate) turn: usize,
 }
 
 impl Shard {
@@ -62,7 +71,8 @@ impl Shard {
         let mut inputs = Vec::with_capacity(BATCH_MAX);
         let mut answers = Vec::with_capacity(BATCH_MAX);
         loop {
-            let due = self.core.poll_timeout().map(|at| self.origin + at.since_origin());
+            let timeout = self.core.poll_timeout().map(|at| self.origin + at.since_origin());
+            let due = [timeout, self.backlog.next_look()].into_iter().flatten().min();
             let more = tokio::select! {
                 biased;
                 count = self.answers.recv_many(&mut answers, BATCH_MAX) => count > 0,
@@ -103,7 +113,14 @@ impl Shard {
         } else if matches!(event, Event::IncarnationEnded) {
             self.own = None;
         }
+        let recovered =
+            if let Event::CommitRecovered { record } = &event { Some(record.id.gid) } else { None };
         self.feed(event, now);
+        if let Some(gid) = recovered
+            && !(self.core.attempts(gid) > 0 && self.recovered.insert(gid))
+        {
+            self.gauge.recovered();
+        }
     }
 
     fn take(&mut self, input: Input, now: Timestamp) {
@@ -118,7 +135,7 @@ impl Shard {
 
     fn request(&mut self, request: Request, now: Timestamp) {
         let Request { gid, starts, mut event, name, to } = request;
-        if starts && let Err(error) = self.admits(gid, now) {
+        if starts && let Err(error) = self.admits(gid) {
             to.send(Err(error));
             return;
         }
@@ -135,16 +152,19 @@ impl Shard {
 
     /// Chooses who executes each branch of a one-shot request. Here and no sooner: if nobody is
     /// attached now, the fact that somebody has attached is still to come, and wakes the branch.
-    fn choose_instances(&self, branches: &mut [SubmittedBranch]) {
+    /// Those of a resource take turns.
+    fn choose_instances(&mut self, branches: &mut [SubmittedBranch]) {
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn;
         let sessions = self.registry.sessions();
         for SubmittedBranch { branch, .. } in branches {
-            branch.instance =
-                sessions.any(&branch.resource).map_or(InstanceId::NIL, |session| session.instance);
+            let chosen = sessions.any(&branch.resource, turn);
+            branch.instance = chosen.map_or(InstanceId::NIL, |session| session.instance);
         }
     }
 
     /// Whether a transaction that is not open yet may be opened now.
-    fn admits(&self, gid: Gid, now: Timestamp) -> Result<(), ServiceError> {
+    fn admits(&self, gid: Gid) -> Result<(), ServiceError> {
         let refusal = if self.lifecycle.is_draining() {
             ServiceError::Draining
         } else if self.core.len() >= self.open_max {
@@ -152,8 +172,8 @@ impl Shard {
         } else {
             return Ok(());
         };
-        // What is open already is in flight, and is served.
-        if self.core.transaction(gid, now).is_some() { Ok(()) } else { Err(refusal) }
+        // What is open is in flight and is served, and what has ended is answered from memory (A5).
+        if self.core.knows(gid) { Ok(()) } else { Err(refusal) }
     }
 
     /// Tells the core a fact; answers whether it was legal.
@@ -191,22 +211,16 @@ impl Shard {
                     }
                 }
                 Command::SendCommit { id, branch, evidence } => {
-                    let _span = branch_span(id, &branch).entered();
-                    let sent = sessions
-                        .of_branch(&branch)
-                        .is_some_and(|session| session.send(wire::commit(id, &branch, &evidence)));
-                    self.decision_sent(sent, id.gid, branch.id, Decision::Commit);
+                    self.deliver(Order { id, branch, commit: Some(evidence) }, &sessions);
                 }
                 Command::SendAbort { id, branch } => {
-                    let _span = branch_span(id, &branch).entered();
-                    let sent = sessions
-                        .of_branch(&branch)
-                        .is_some_and(|session| session.send(wire::abort(id, &branch)));
-                    self.decision_sent(sent, id.gid, branch.id, Decision::Abort);
+                    self.deliver(Order { id, branch, commit: None }, &sessions);
                 }
                 Command::SendSettle { id, branch } => {
                     let _span = branch_span(id, &branch).entered();
-                    if let Some(session) = sessions.of_branch(&branch) {
+                    // Any instance may ask the register, and one may hang: each attempt another one.
+                    let turn = usize::try_from(self.core.attempts(id.gid)).unwrap_or(0);
+                    if let Some(session) = sessions.for_commit(&branch, turn) {
                         session.send(wire::settle(id, &branch));
                     }
                 }
@@ -223,6 +237,9 @@ impl Shard {
                 }
                 Command::ForgetUndecided { gid } => self.journal.forget_undecided(gid),
                 Command::RecordFinished { id } => {
+                    if self.recovered.remove(&id.gid) {
+                        self.gauge.recovered();
+                    }
                     self.journal.finished(id);
                     self.observer.saw(Step::EndRecorded { gid: id.gid });
                 }
@@ -237,25 +254,49 @@ impl Shard {
                 }
             }
         }
+        let Self { backlog, core, .. } = self;
+        let released = backlog.release(&sessions, |gid| core.attempts(gid), Instant::now());
+        for order in &released {
+            self.decision_sent(order);
+        }
         drop(sessions);
         self.journal.hand_over();
     }
 
-    fn decision_sent(&self, sent: bool, gid: Gid, branch: pactum_core::id::BranchId, decision: Decision) {
-        if sent {
-            tracing::debug!(?decision, "decision sent");
-            self.observer.saw(Step::DecisionSent { gid, branch, decision });
+    /// Sends a decision, or keeps it until its participant has read more. If nobody is there it is
+    /// dropped: the core orders it again.
+    fn deliver(&mut self, order: Order, sessions: &Sessions) {
+        let attempt = self.core.attempts(order.id.gid);
+        // What was decided just now does not wait behind what a recovery or an outage left.
+        let is_new = attempt <= 1 && Some(order.id.incarnation) == self.own;
+        match self.backlog.limit_for(&order, is_new).map(|below| order.send(sessions, attempt, below)) {
+            Some(Sent::Yes) => self.decision_sent(&order),
+            Some(Sent::No) => {}
+            Some(Sent::Later) | None => self.backlog.push(order, Instant::now()),
         }
     }
 
-    fn reply(&mut self, request: RequestId, answer: pactum_core::coordinator::Answer) {
+    fn decision_sent(&self, order: &Order) {
+        let Order { id, branch, .. } = order;
+        let _span = branch_span(*id, branch).entered();
+        let decision = order.decision();
+        tracing::debug!(?decision, "decision sent");
+        self.observer.saw(Step::DecisionSent { gid: id.gid, branch: branch.id, decision });
+    }
+
+    fn reply(&mut self, request: RequestId, answer: Answer) {
         let Some(Waiting { gid, to }) = self.waiting.remove(&request) else {
             self.gauge.count_violation();
             tracing::error!(request = request.0, ?answer, "an answer that nobody asked for");
             return;
         };
         let tells = to.tells_an_application();
-        to.send(Ok(answer));
+        to.send(if answer == Answer::Refused(Refusal::LogUnavailable) {
+            let why = self.lifecycle.log_problem();
+            Err(ServiceError::LogAway { why: why.as_deref().unwrap_or("it has just come back").to_owned() })
+        } else {
+            Ok(answer)
+        });
         if tells {
             self.observer.saw(Step::ClientAnswered { gid });
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pactum_coordinator::decision_log::contract::{abort, commit, gid};
 use pactum_coordinator::decision_log::sqlite::{self, SqliteLog};
-use pactum_coordinator::decision_log::{DecisionLog, DecisionLogError};
+use pactum_coordinator::decision_log::{DecisionLog, DecisionLogError, Release};
 use pactum_core::id::Gid;
 use pactum_core::outcome::{LookUpResult, ProposalResult};
 use tempfile::TempDir;
@@ -86,16 +86,48 @@ async fn decisions_and_names_are_there_after_a_restart() {
     assert_eq!(sqlite::migrate(&path).await.unwrap().applied, [0; 0], "it is up to date");
 }
 
+/// A connection that was dropped is closed by a thread of its own. One that was opened and closed after it
+/// has put all into the file.
+async fn let_go(path: &Path) {
+    sqlite::migrate(path).await.unwrap();
+}
+
+/// B5: what the copy lacks may have been told as committed.
 #[tokio::test]
-async fn a_log_that_was_put_back_from_a_copy_is_refused() {
+async fn b5_a_log_that_was_put_back_from_a_copy_is_in_doubt_until_released() {
     let (directory, path) = directory();
-    drop(SqliteLog::open(&path).await.unwrap());
+    let log = SqliteLog::open(&path).await.unwrap();
+    let ended = log.start_incarnation("here").await.unwrap();
+    log.end_incarnation(ended).await.unwrap();
+    let dead = log.start_incarnation("here").await.unwrap();
+    drop(log);
+    let_go(&path).await;
     let copy = directory.path().join("copy.db");
     std::fs::copy(&path, &copy).unwrap();
-    drop(SqliteLog::open(&path).await.unwrap());
+    let log = SqliteLog::open(&path).await.unwrap();
+    let mut writer = log.open_writer().await.unwrap();
+    assert_eq!(writer.write(dead, &[commit(dead, gid(1), 1)]).await, [ProposalResult::Won]);
+    drop((writer, log));
+    let_go(&path).await;
     std::fs::copy(&copy, &path).unwrap();
-    let refused = SqliteLog::open(&path).await.unwrap_err();
-    assert!(matches!(&refused, DecisionLogError::Refused { setting: "generation", .. }), "{refused}");
+    let log = SqliteLog::open(&path).await.unwrap();
+    let doubts = log.doubts().await.unwrap();
+    assert_eq!(doubts.iter().map(|doubted| doubted.incarnation).collect::<Vec<_>>(), [dead]);
+    let own = log.start_incarnation("here").await.unwrap();
+    let mut writer = log.open_writer().await.unwrap();
+    let closings = [abort(dead, gid(1)), abort(ended, gid(2))];
+    let expected = [ProposalResult::Doubted, ProposalResult::Won];
+    assert_eq!(writer.write(own, &closings).await, expected, "nobody guesses what became of the commit");
+    // Opened again it is the same log, and the doubt stays.
+    drop((writer, log));
+    let log = SqliteLog::open(&path).await.unwrap();
+    assert_eq!(log.status().await.unwrap().switches, 1);
+    assert_eq!(log.doubts().await.unwrap(), doubts);
+    assert_eq!(log.release(Release::All, "told the bank").await.unwrap(), 1);
+    let mut writer = log.open_writer().await.unwrap();
+    assert_eq!(writer.write(own, &closings[..1]).await, [ProposalResult::Won]);
+    drop((writer, log));
+    let_go(&path).await;
     std::fs::remove_file(&path).unwrap();
     let refused = SqliteLog::open(&path).await.unwrap_err();
     assert!(
@@ -115,8 +147,12 @@ async fn a_crash_between_the_two_halves_of_a_generation_is_no_rewind() {
     std::fs::write(&beside, "2 3\n").unwrap();
     drop(SqliteLog::open(&path).await.unwrap());
     assert_eq!(std::fs::read_to_string(&beside).unwrap(), "3\n");
+    let log = SqliteLog::open(&path).await.unwrap();
+    assert_eq!(log.status().await.unwrap().switches, 0);
+    drop(log);
     std::fs::remove_file(&beside).unwrap();
-    SqliteLog::open(&path).await.unwrap_err();
+    let log = SqliteLog::open(&path).await.unwrap();
+    assert_eq!(log.status().await.unwrap().switches, 1, "parted from its file, it may be any copy");
 }
 
 /// A statement that ran and whose COMMIT fails: a deferred foreign key is checked only then.

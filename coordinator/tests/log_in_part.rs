@@ -15,8 +15,8 @@ use common::{Node, config, soon, until};
 use pactum_coordinator::decision_log::contract::{branch, commit, gid};
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::decision_log::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, LogView,
-    NumberedCommit, StoredTransaction, UndecidedRecord,
+    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, LogStatus,
+    LogView, NumberedCommit, Release, StoredTransaction, UndecidedRecord,
 };
 use pactum_coordinator::{Coordinator, Listeners};
 use pactum_core::id::{Cluster, Gid, Incarnation};
@@ -136,6 +136,18 @@ impl DecisionLog for Partial {
     async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
         self.log.list(page).await
     }
+
+    async fn status(&self) -> Result<LogStatus, DecisionLogError> {
+        self.log.status().await
+    }
+
+    async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError> {
+        self.log.release(which, reason).await
+    }
+
+    async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
+        self.log.doubt_all(reason).await
+    }
 }
 
 impl Partial {
@@ -230,5 +242,39 @@ async fn a_commit_is_not_recorded_as_finished_before_its_heuristic_outcome_g2() 
     until("the end record", async || unfinished().await == 0).await;
     let gid = Gid::from_slice(&id.gid).unwrap();
     assert_eq!(log.log.heuristics(&[gid]).await.unwrap().len(), 1);
+    node.end().await;
+}
+
+/// H10: it cannot know whether another one has ended it meanwhile, so it starts nothing; back at the log
+/// it finds that it was, aborts what it had not proposed, and goes on as another incarnation.
+#[tokio::test]
+async fn a_coordinator_that_cannot_reach_the_log_starts_nothing_and_comes_back_as_another_h10() {
+    let log = Partial::default();
+    let node = log.node().await;
+    let mut a = node.participant("bank-a").await;
+    let id = node.draw().await;
+    let in_a = a.enlist(&id, 1).await;
+    log.part.no_heartbeats.store(true, Ordering::Relaxed);
+    until("the news", async || {
+        let info = node.admin.clone().get_server_info(v1::GetServerInfoRequest {}).await.unwrap();
+        !info.into_inner().log_available
+    })
+    .await;
+    let refused = soon("a refusal", node.commit(&id, &[&in_a], v1::Wait::Finished)).await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::Unavailable);
+    log.end_incarnation(Incarnation::from_slice(&id.incarnation).unwrap()).await.unwrap();
+    log.part.no_heartbeats.store(false, Ordering::Relaxed);
+    a.ack_abort(&id, &in_a).await;
+    until("a new incarnation", async || {
+        let drawn = node.draw().await.incarnation;
+        !drawn.is_empty() && drawn != id.incarnation
+    })
+    .await;
+    let again = node.draw().await;
+    let in_a = a.enlist(&again, 2).await;
+    let commit = node.commit(&again, &[&in_a], v1::Wait::Finished);
+    a.vote_commit().await;
+    a.ack_commit(&again, &in_a).await;
+    assert_eq!(soon("the outcome", commit).await.unwrap().unwrap().state(), OutcomeState::Committed);
     node.end().await;
 }

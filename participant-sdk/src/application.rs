@@ -16,28 +16,31 @@ mod ask;
 mod details;
 pub(crate) mod endpoint;
 mod gid;
+mod members;
 mod outcome;
 mod pipeline;
 mod submit;
 mod transaction;
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use pactum_core::id::{Branch, Cluster, Gid, Incarnation, TransactionId};
+use pactum_core::id::{Branch, Cluster, Gid, TransactionId};
+use pactum_core::rendezvous;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use self::ask::{Ask, Asked, Whom, query};
 pub use self::endpoint::Tls;
 use self::gid::GidMaker;
+use self::members::Follower;
 pub use self::outcome::{Outcome, Standing};
 use self::pipeline::{Pipeline, State};
 pub use self::submit::Submit;
 pub use self::transaction::{Abort, Begin, BoxFuture, Commit, Transaction};
 use crate::error::{ConnectError, InvalidInput, OutcomeError, Unreachable};
+use crate::members::Dialer;
 
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 const GRACE_DEFAULT: Duration = Duration::from_secs(10);
@@ -58,15 +61,17 @@ impl Pactum {
         Self::builder([address]).connect().await
     }
 
-    /// Settings for connections to these coordinators of one cluster, `http://host:port` each. With
-    /// several of them a transaction belongs to the one that it was begun with, and another
-    /// one can tell its outcome.
+    /// Settings for connections to these coordinators of one cluster, `http://host:port` each. One is
+    /// enough: it names the others, and they are connected to as well. New transactions are
+    /// spread over all; each belongs to the one that it was begun with, and any other can tell its
+    /// outcome.
     pub fn builder<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> Builder {
         Builder {
             addresses: addresses.into_iter().map(Into::into).collect(),
             tls: None,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             grace: GRACE_DEFAULT,
+            discovery: true,
         }
     }
 
@@ -118,17 +123,25 @@ impl Pactum {
 
     /// The cluster, once a coordinator has named it and while one is connected.
     pub fn cluster(&self) -> Option<Cluster> {
-        self.shared.pipelines.iter().find_map(|pipeline| match pipeline.state() {
+        self.shared.pipelines().iter().find_map(|pipeline| match pipeline.state() {
             State::Up(welcome) => Some(welcome.cluster),
             State::Down { .. } => None,
         })
+    }
+
+    /// The coordinators that are connected now, given and learned.
+    pub fn coordinators(&self) -> Vec<String> {
+        let pipelines = self.shared.pipelines();
+        let up = pipelines.iter().filter(|pipeline| pipeline.is_up());
+        up.map(|pipeline| pipeline.address().to_owned()).collect()
     }
 }
 
 impl fmt::Debug for Pactum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let addresses = self.shared.pipelines.iter().map(Pipeline::address);
-        f.debug_struct("Pactum").field("addresses", &addresses.collect::<Vec<_>>()).finish()
+        let pipelines = self.shared.pipelines();
+        let addresses: Vec<&str> = pipelines.iter().map(|pipeline| pipeline.address()).collect();
+        f.debug_struct("Pactum").field("addresses", &addresses).finish()
     }
 }
 
@@ -140,6 +153,7 @@ pub struct Builder {
     tls: Option<Tls>,
     connect_timeout: Duration,
     grace: Duration,
+    discovery: bool,
 }
 
 impl Builder {
@@ -164,6 +178,13 @@ impl Builder {
         self
     }
 
+    /// Whether to connect to coordinators that others name. Default: yes. No suits networks in which
+    /// the addresses that they know of each other cannot be reached from here; then give all.
+    pub fn discovery(mut self, discovery: bool) -> Self {
+        self.discovery = discovery;
+        self
+    }
+
     /// Connects, and waits until a coordinator can be used. The others are connected to in the
     /// background, and again whenever a connection is lost.
     ///
@@ -174,9 +195,9 @@ impl Builder {
         let until = Instant::now() + self.connect_timeout;
         let pactum = self.connect_lazy()?;
         let shared = &pactum.shared;
-        let up = || shared.pipelines.iter().find(|pipeline| pipeline.is_up());
+        let up = || shared.pipelines().iter().any(|pipeline| pipeline.is_up()).then_some(());
         match shared.find(until, up).await {
-            Some(_) => Ok(pactum),
+            Some(()) => Ok(pactum),
             None => Err(shared.unreachable().into()),
         }
     }
@@ -195,36 +216,46 @@ impl Builder {
             let endpoint = endpoint::endpoint(&address, self.tls.as_ref(), self.connect_timeout)?;
             endpoints.push((address, endpoint));
         }
-        let (changes, _) = watch::channel(0);
+        let (changes, states) = watch::channel(0);
         let pipelines = endpoints.into_iter().map(|(address, endpoint)| {
-            Pipeline::start(address, endpoint, self.connect_timeout, changes.clone())
+            Arc::new(Pipeline::start(address, endpoint, self.connect_timeout, changes.clone()))
         });
-        let shared = Shared {
-            pipelines: pipelines.collect(),
+        let shared = Arc::new(Shared {
+            pipelines: RwLock::new(pipelines.collect()),
             changes,
             gids: GidMaker::default(),
-            turn: AtomicUsize::new(0),
             connect_timeout: self.connect_timeout,
             grace: self.grace,
-        };
-        Ok(Pactum { shared: Arc::new(shared) })
+        });
+        if self.discovery {
+            let dialer = Dialer { tls: self.tls, connect_timeout: self.connect_timeout };
+            tokio::spawn(Follower::new(dialer).run(Arc::downgrade(&shared), states));
+        }
+        Ok(Pactum { shared })
     }
 }
 
 /// What all handles of one [`Pactum`] share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pipelines: Vec<Pipeline>,
+    pipelines: RwLock<Vec<Arc<Pipeline>>>,
     /// Counted up whenever the state of a pipeline changes.
     changes: watch::Sender<u64>,
     gids: GidMaker,
-    /// Whose turn it is to own the next transaction.
-    turn: AtomicUsize,
     connect_timeout: Duration,
     grace: Duration,
 }
 
 impl Shared {
+    /// The coordinators that are known now. Not to be held over an await.
+    fn pipelines(&self) -> RwLockReadGuard<'_, Vec<Arc<Pipeline>>> {
+        self.pipelines.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_pipelines(&self) -> RwLockWriteGuard<'_, Vec<Arc<Pipeline>>> {
+        self.pipelines.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until something is found in the states of the pipelines, at most until then.
     async fn find<T>(&self, until: Instant, find: impl Fn() -> Option<T>) -> Option<T> {
         let mut changes = self.changes.subscribe();
@@ -239,31 +270,42 @@ impl Shared {
     }
 
     /// The pipeline to ask about a transaction: its owner's, and after each silence the next one.
-    fn choose(&self, id: &TransactionId, silent: usize) -> Option<&Pipeline> {
-        let owned = |pipeline: &&Pipeline| pipeline.owns(id.incarnation);
-        let (mut up, mut others): (Vec<_>, Vec<_>) = self.pipelines.iter().partition(owned);
+    fn choose(&self, id: &TransactionId, silent: usize) -> Option<Arc<Pipeline>> {
+        let pipelines = self.pipelines();
+        let owned = |pipeline: &&Arc<Pipeline>| pipeline.owns(id.incarnation);
+        if silent == 0
+            && let Some(owner) = pipelines.iter().find(owned)
+        {
+            return Some(Arc::clone(owner));
+        }
+        let (mut up, mut others): (Vec<_>, Vec<_>) = pipelines.iter().partition(owned);
         others.retain(|pipeline| pipeline.is_up());
         up.append(&mut others);
-        up.get(silent % up.len().max(1)).copied()
+        up.get(silent % up.len().max(1)).copied().map(Arc::clone)
     }
 
-    /// An incarnation that takes new transactions, and the floor that their gids must lie above.
-    async fn live_incarnation(&self) -> Result<(Incarnation, Gid), Unreachable> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let live = || {
-            let from = turn % self.pipelines.len();
-            let (before, after) = self.pipelines.split_at(from);
-            after.iter().chain(before).find_map(|pipeline| match pipeline.state() {
-                State::Up(welcome) => Some((welcome.incarnation?, welcome.floor)),
-                State::Down { .. } => None,
-            })
+    /// Names a new transaction: a gid above every floor, and of the coordinators that take new
+    /// transactions the one that it falls to. All processes spread theirs alike.
+    ///
+    /// `None`: no gid is left above the floor.
+    async fn name_new(&self) -> Result<Option<TransactionId>, Unreachable> {
+        let usable = || {
+            let pipelines = self.pipelines();
+            let states = pipelines.iter().filter_map(|pipeline| pipeline.takes_new());
+            let usable: Vec<_> = states.collect();
+            (!usable.is_empty()).then_some(usable)
         };
         let until = Instant::now() + self.connect_timeout;
-        self.find(until, live).await.ok_or_else(|| self.unreachable())
+        let Some(usable) = self.find(until, usable).await else { return Err(self.unreachable()) };
+        let floor = usable.iter().map(|(_, floor)| *floor).max().unwrap_or(Gid::NIL);
+        let Some(gid) = self.gids.make(floor) else { return Ok(None) };
+        let owner = rendezvous::winner(gid, usable.into_iter().map(|(incarnation, _)| incarnation));
+        Ok(owner.map(|incarnation| TransactionId { incarnation, gid }))
     }
 
     fn unreachable(&self) -> Unreachable {
-        let problems = self.pipelines.iter().map(|pipeline| match pipeline.state() {
+        let pipelines = self.pipelines();
+        let problems = pipelines.iter().map(|pipeline| match pipeline.state() {
             State::Down { problem } => format!("{}: {problem}", pipeline.address()),
             State::Up(welcome) if welcome.incarnation.is_none() => {
                 format!("{}: it takes no new transactions now", pipeline.address())

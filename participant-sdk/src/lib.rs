@@ -94,6 +94,7 @@
 pub mod application;
 pub mod context;
 pub mod error;
+mod members;
 pub mod observe;
 pub mod participant;
 pub mod resource;

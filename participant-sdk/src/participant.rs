@@ -41,12 +41,14 @@ use uuid::Uuid;
 pub use self::enlister::{EnlistError, Enlister};
 use crate::application::{Tls, endpoint};
 use crate::error::ConnectError;
+use crate::members::Dialer;
 use crate::observe::Observer;
 use crate::resource::Resource;
 use crate::session::driver::Driver;
 use crate::session::hooks::DynResource;
+use crate::session::members::{Follower, Sessions};
 use crate::session::wire::Clock;
-use crate::session::{Input, Session, Shared, check, scan};
+use crate::session::{Input, Shared, check, scan};
 
 /// Most resources that one participant speaks for, as the protocol bounds them.
 pub const RESOURCES_MAX: usize = 64;
@@ -75,7 +77,7 @@ pub struct Participant {
 
 impl Participant {
     /// Settings of a participant that attaches to these coordinators of one cluster,
-    /// `http://host:port` each.
+    /// `http://host:port` each. One is enough: it names the others, and they are attached to as well.
     pub fn builder<A: Into<String>>(addresses: impl IntoIterator<Item = A>) -> ParticipantBuilder {
         ParticipantBuilder {
             addresses: addresses.into_iter().map(Into::into).collect(),
@@ -84,6 +86,7 @@ impl Participant {
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             scan_interval: SCAN_INTERVAL_DEFAULT,
             shutdown_grace: SHUTDOWN_GRACE_DEFAULT,
+            discovery: true,
             observer: Observer::default(),
         }
     }
@@ -103,15 +106,17 @@ impl Participant {
         Enlister::new(Arc::clone(&self.shared))
     }
 
-    /// Whether each coordinator is attached to, in the order of the addresses given.
+    /// Whether each coordinator is attached to: the addresses given, in their order, then those that
+    /// were learned from other coordinators.
     pub fn sessions(&self) -> Vec<SessionStatus> {
-        self.shared.sessions.borrow().clone()
+        self.shared.sessions.borrow().values().cloned().collect()
     }
 
     /// Waits until a coordinator is attached to. Waits for ever if there is none: bound it.
     pub async fn attached(&self) {
         let mut sessions = self.shared.sessions.subscribe();
-        let any = |sessions: &Vec<SessionStatus>| sessions.iter().any(SessionStatus::is_attached);
+        let any =
+            |sessions: &BTreeMap<usize, SessionStatus>| sessions.values().any(SessionStatus::is_attached);
         if sessions.wait_for(any).await.is_err() {
             // The sender lives in what we hold ourselves.
             std::future::pending::<()>().await;
@@ -156,7 +161,7 @@ impl fmt::Debug for Participant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Participant")
             .field("instance", &self.shared.instance)
-            .field("sessions", &*self.shared.sessions.borrow())
+            .field("sessions", &self.sessions())
             .finish_non_exhaustive()
     }
 }
@@ -164,13 +169,28 @@ impl fmt::Debug for Participant {
 /// One coordinator, as a participant sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionStatus {
-    /// Its address, as given.
+    /// Its address, as given or as another coordinator named it.
     pub address: String,
+    /// Whether another coordinator named it.
+    pub learned: bool,
     /// Whether it is attached to.
     pub state: SessionState,
 }
 
 impl SessionStatus {
+    pub(crate) fn new(address: String, learned: bool) -> Self {
+        let state = SessionState::Detached { problem: String::from("not attached yet") };
+        Self { address, learned, state }
+    }
+
+    /// The incarnation that it owns new transactions with, if it is attached to.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        match self.state {
+            SessionState::Attached { incarnation } => incarnation,
+            SessionState::Detached { .. } => None,
+        }
+    }
+
     /// Whether it is attached to.
     pub fn is_attached(&self) -> bool {
         matches!(self.state, SessionState::Attached { .. })
@@ -202,6 +222,7 @@ pub struct ParticipantBuilder {
     connect_timeout: Duration,
     scan_interval: Duration,
     shutdown_grace: Duration,
+    discovery: bool,
     observer: Observer,
 }
 
@@ -239,6 +260,13 @@ impl ParticipantBuilder {
     /// less; less ends branches sooner whose coordinator is gone.
     pub fn scan_interval(mut self, interval: Duration) -> Self {
         self.scan_interval = interval;
+        self
+    }
+
+    /// Whether to attach to coordinators that others name. Default: yes. No suits networks in which the
+    /// addresses that they know of each other cannot be reached from here; then give all.
+    pub fn discovery(mut self, discovery: bool) -> Self {
+        self.discovery = discovery;
         self
     }
 
@@ -289,10 +317,7 @@ impl ParticipantBuilder {
             };
             return Err(StartError::Check { resource: name, problem });
         }
-        let statuses = endpoints.iter().map(|(address, _)| SessionStatus {
-            address: address.clone(),
-            state: SessionState::Detached { problem: String::from("not attached yet") },
-        });
+        let statuses = endpoints.iter().map(|(address, _)| SessionStatus::new(address.clone(), false));
         let (inputs, inputs_queue) = mpsc::channel(INPUTS_QUEUE_MAX);
         let shared = Arc::new(Shared {
             instance: InstanceId::from_uuid(Uuid::new_v4()),
@@ -301,7 +326,8 @@ impl ParticipantBuilder {
             attached: watch::Sender::new(0),
             violations: AtomicU64::new(0),
             registrations: Mutex::new(registrations),
-            sessions: watch::Sender::new(statuses.collect()),
+            sessions: watch::Sender::new(statuses.enumerate().collect()),
+            told: watch::Sender::new(BTreeMap::new()),
             last_session: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });
@@ -314,18 +340,21 @@ impl ParticipantBuilder {
         let driver =
             Driver::new(core, clock, Arc::clone(&shared), &resources, self.observer.clone(), tasks.clone());
         tasks.spawn(driver.run(inputs_queue));
+        let sessions = Sessions {
+            connect_timeout: self.connect_timeout,
+            resources: Arc::clone(&resources),
+            shared: Arc::clone(&shared),
+            clock,
+            observer: self.observer.clone(),
+            tasks: tasks.clone(),
+        };
+        let places = endpoints.len();
         for (place, (address, endpoint)) in endpoints.into_iter().enumerate() {
-            let session = Session {
-                place,
-                address,
-                endpoint,
-                connect_timeout: self.connect_timeout,
-                resources: Arc::clone(&resources),
-                shared: Arc::clone(&shared),
-                clock,
-                observer: self.observer.clone(),
-            };
-            tasks.spawn(session.run());
+            sessions.start(place, address, endpoint, shared.stop.clone());
+        }
+        if self.discovery {
+            let dialer = Dialer { tls: self.tls, connect_timeout: self.connect_timeout };
+            tasks.spawn(Follower::new(sessions, dialer, places).run());
         }
         for resource in &*resources {
             let scan = scan::run(

@@ -17,6 +17,7 @@ mod batch;
 pub(crate) mod driver;
 mod enlists;
 pub(crate) mod hooks;
+pub(crate) mod members;
 pub(crate) mod scan;
 pub(crate) mod wire;
 
@@ -45,6 +46,7 @@ use self::enlists::Reply;
 use self::hooks::{DynResource, caught};
 use self::wire::{Clock, Incoming, Welcome};
 use crate::application::endpoint::chain;
+use crate::members::Member;
 use crate::observe::{Observer, Step};
 use crate::participant::{SessionState, SessionStatus};
 use crate::resource::Registration;
@@ -60,7 +62,7 @@ const BATCHES_AHEAD: usize = 1;
 /// Re-attaching waits at least and at most this long; jitter keeps a herd apart. A restarted
 /// coordinator finds its participants again within the upper bound.
 const REATTACH_DELAY_MIN: Duration = Duration::from_millis(50);
-const REATTACH_DELAY_MAX: Duration = Duration::from_secs(3);
+const REATTACH_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// A resource that does not answer its check within this is left out of the attach.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,7 +109,10 @@ pub(crate) struct Shared {
     pub(crate) attached: watch::Sender<u64>,
     pub(crate) violations: AtomicU64,
     pub(crate) registrations: Mutex<BTreeMap<ResourceName, Registration>>,
-    pub(crate) sessions: watch::Sender<Vec<SessionStatus>>,
+    /// Every coordinator that is attached to, or tried, by its place.
+    pub(crate) sessions: watch::Sender<BTreeMap<usize, SessionStatus>>,
+    /// Whom each attached coordinator names.
+    pub(crate) told: watch::Sender<BTreeMap<usize, Vec<Member>>>,
     pub(crate) last_session: AtomicU64,
     /// Cancelled when everything shall end.
     pub(crate) stop: CancellationToken,
@@ -141,6 +146,7 @@ pub(crate) async fn check(resource: &dyn DynResource) -> Result<Registration, St
 
 /// Keeps one stream open.
 pub(crate) struct Session {
+    /// Its number among the participant's coordinators; never used again for another address.
     pub(crate) place: usize,
     pub(crate) address: String,
     pub(crate) endpoint: Endpoint,
@@ -149,6 +155,8 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Clock,
     pub(crate) observer: Observer,
+    /// Cancelled when this one shall end, alone or with the participant.
+    pub(crate) stop: CancellationToken,
 }
 
 /// One open stream.
@@ -179,7 +187,7 @@ impl Session {
         let mut said = None;
         loop {
             let opened = tokio::select! {
-                () = self.shared.stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 opened = self.open() => opened,
             };
             let problem = match opened {
@@ -215,7 +223,7 @@ impl Session {
             self.note(SessionState::Detached { problem });
             let delay = delays.next().unwrap_or(REATTACH_DELAY_MAX);
             tokio::select! {
-                () = self.shared.stop.cancelled() => return,
+                () = self.stop.cancelled() => return,
                 () = sleep(delay) => {}
             }
         }
@@ -223,9 +231,17 @@ impl Session {
 
     fn note(&self, state: SessionState) {
         self.shared.sessions.send_modify(|sessions| {
-            if let Some(status) = sessions.get_mut(self.place) {
+            if let Some(status) = sessions.get_mut(&self.place) {
                 status.state = state;
             }
+        });
+    }
+
+    /// Keeps whom the coordinator names.
+    fn told(&self, welcome: &Welcome) {
+        self.shared.told.send_if_modified(|told| {
+            let before = told.insert(self.place, welcome.members.clone());
+            before.as_ref() != Some(&welcome.members)
         });
     }
 
@@ -306,6 +322,7 @@ impl Session {
             return End::Stopped;
         }
         self.note(SessionState::Attached { incarnation: welcome.incarnation });
+        self.told(&welcome);
         self.shared.attached.send_modify(|times| *times += 1);
 
         let mut end = self.take_in(session, first).await.err();
@@ -318,7 +335,7 @@ impl Session {
                 break end;
             }
             tokio::select! {
-                () = self.shared.stop.cancelled() => break End::Stopped,
+                () = self.stop.cancelled() => break End::Stopped,
                 response = responses.message() => {
                     end = match response {
                         Ok(Some(response)) => self.take_in(session, response.messages).await.err(),
@@ -330,7 +347,7 @@ impl Session {
                     if count == 0 {
                         // The driver let go of its end: we read too slowly, or it has stopped.
                         let problem = String::from("more waits for the coordinator than it takes");
-                        end = Some(if self.shared.stop.is_cancelled() { End::Stopped } else { End::Broken(problem) });
+                        end = Some(if self.stop.is_cancelled() { End::Stopped } else { End::Broken(problem) });
                     }
                 }
                 permit = requests.reserve(), if !(batch.is_empty() && taken.is_empty()) => match permit {
@@ -365,6 +382,7 @@ impl Session {
         if matches!(end, End::Stopped | End::Again) {
             self.close(requests, responses, waiting, batch).await;
         }
+        self.shared.told.send_if_modified(|told| told.remove(&self.place).is_some());
         // Nothing of this stream comes after this, and the next one is not opened before.
         self.shared.inputs.send(Input::Detached { session }).await.ok();
         end
@@ -397,6 +415,7 @@ impl Session {
                         break;
                     }
                     self.note(SessionState::Attached { incarnation: welcome.incarnation });
+                    self.told(&welcome);
                     read.push(Incoming::Welcome(welcome));
                 }
                 Ok(incoming) => read.push(incoming),

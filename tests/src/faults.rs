@@ -5,6 +5,7 @@
 //! has carried it out and answered. The traffic is looked at, never changed.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,6 +45,8 @@ struct State {
     cut_all: watch::Sender<u32>,
     /// Whether new connections are closed at once.
     refusing: Mutex<bool>,
+    /// Where new connections lead.
+    port: AtomicU16,
 }
 
 impl State {
@@ -87,9 +90,10 @@ impl Proxy {
             fired: watch::Sender::new(0),
             cut_all: watch::Sender::new(0),
             refusing: Mutex::default(),
+            port: AtomicU16::new(port),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, port, Arc::clone(&state)));
+        tasks.spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, _tasks: tasks }
     }
 
@@ -141,13 +145,20 @@ impl Proxy {
         self.state.cut_all.send_modify(|count| *count += 1);
     }
 
+    /// Leads all connections to another loopback port from now on, as the address of a service does
+    /// that has failed over. Those that are open are cut.
+    pub fn redirect(&self, port: u16) {
+        self.state.port.store(port, Ordering::SeqCst);
+        self.cut_all();
+    }
+
     /// Closes new connections at once, or no more.
     pub fn refuse(&self, refusing: bool) {
         *self.state.refusing.lock().unwrap_or_else(PoisonError::into_inner) = refusing;
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -156,8 +167,10 @@ async fn accept(listener: TcpListener, port: u16, state: Arc<State>) {
         }
         let state = Arc::clone(&state);
         connections.spawn(async move {
-            let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+            // Before the port is read: a redirection in between cuts this one too.
             let mut cut_all = state.cut_all.subscribe();
+            let port = state.port.load(Ordering::SeqCst);
+            let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
             tokio::select! {
                 biased;
                 _ = cut_all.changed() => {}
@@ -279,6 +292,20 @@ mod tests {
         assert_eq!(ask(proxy.address, "PREPARE four").await, None);
         proxy.refuse(false);
         assert!(ask(proxy.address, "five").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_redirected_proxy_leads_elsewhere() {
+        let ((one, got_one), (two, got_two)) = (echo().await, echo().await);
+        let proxy = Proxy::start(one).await;
+        let mut open = TcpStream::connect(proxy.address).await.unwrap();
+        open.write_all(b"to one").await.unwrap();
+        assert_eq!(open.read(&mut [0; 64]).await.unwrap(), 6);
+        proxy.redirect(two);
+        assert!(matches!(open.read(&mut [0; 64]).await, Ok(0) | Err(_)), "what was open is cut");
+        assert_eq!(ask(proxy.address, "to two").await.as_deref(), Some("to two"));
+        assert_eq!(&*got_one.lock().unwrap(), b"to one");
+        assert_eq!(&*got_two.lock().unwrap(), b"to two");
     }
 
     #[tokio::test]

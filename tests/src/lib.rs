@@ -51,9 +51,11 @@
 pub mod bank;
 pub mod cluster;
 pub mod faults;
+pub mod gauntlet;
 pub mod history;
 pub mod invariants;
 pub mod postgres;
 pub mod process;
+pub mod rewrite;
 pub mod role;
 pub mod wait;

@@ -246,24 +246,30 @@ impl BankProcess {
 
 impl Teller for BankProcess {
     async fn apply(&self, context: &Context, entry: &Entry) -> Result<(), String> {
-        let failed = |error: std::io::Error| format!("the bank cannot be reached: {error}");
-        let mut socket = TcpStream::connect(self.role.address()).await.map_err(failed)?;
-        let request =
-            format!("{} {} {} {}\n", context.header_value(), entry.key, entry.account, entry.amount);
-        socket.write_all(request.as_bytes()).await.map_err(failed)?;
-        let line = BufReader::new(socket).lines().next_line().await.map_err(failed)?;
-        let line = line.ok_or("the bank hung up")?;
-        let (enlisted, answer) = line.split_once(' ').ok_or("the bank's answer is malformed")?;
-        let mut headers = HeaderMap::new();
-        if enlisted != "-" {
-            let value = HeaderValue::from_str(enlisted).map_err(|error| error.to_string())?;
-            headers.insert(ENLISTED_HEADER, value);
-        }
-        context.record_response(&headers);
-        if answer == "ok" { Ok(()) } else { Err(answer.to_owned()) }
+        let request = format!("{} {} {}", entry.key, entry.account, entry.amount);
+        ask_bank(self.role.address(), context, &request).await
     }
 
     fn books(&self) -> &Books {
         &self.books
     }
+}
+
+/// Has a bank's process do work in the transaction: one request, as [`role`](crate::role) answers
+/// it. The context learns what enlisted, also where the answer is an error.
+pub(crate) async fn ask_bank(bank: SocketAddr, context: &Context, work: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("the bank cannot be reached: {error}");
+    let mut socket = TcpStream::connect(bank).await.map_err(failed)?;
+    let request = format!("{} {work}\n", context.header_value());
+    socket.write_all(request.as_bytes()).await.map_err(failed)?;
+    let line = BufReader::new(socket).lines().next_line().await.map_err(failed)?;
+    let line = line.ok_or("the bank hung up")?;
+    let (enlisted, answer) = line.split_once(' ').ok_or("the bank's answer is malformed")?;
+    let mut headers = HeaderMap::new();
+    if enlisted != "-" {
+        let value = HeaderValue::from_str(enlisted).map_err(|error| error.to_string())?;
+        headers.insert(ENLISTED_HEADER, value);
+    }
+    context.record_response(&headers);
+    if answer == "ok" { Ok(()) } else { Err(answer.to_owned()) }
 }

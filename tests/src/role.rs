@@ -200,7 +200,20 @@ async fn work(resource: &PostgresResource, context: &Context, entry: &Entry) -> 
 }
 
 /// As in the header `pactum-enlisted`.
-fn name_branch(branch: &pactum::Branch) -> String {
+pub(crate) fn name_branch(branch: &pactum::Branch) -> String {
     let (instance, marker) = (branch.instance.as_uuid().simple(), u8::from(branch.marker));
     format!("{}:{}:{instance}:{marker}", branch.id, branch.resource)
+}
+
+/// Reads what [`name_branch`] wrote.
+pub(crate) fn read_branch(text: &str) -> Option<pactum::Branch> {
+    let mut parts = text.split(':');
+    let mut next = || parts.next();
+    let branch = pactum::Branch {
+        id: next()?.parse().ok()?,
+        resource: next()?.parse().ok()?,
+        instance: next()?.parse().ok()?,
+        marker: next()? == "1",
+    };
+    parts.next().is_none().then_some(branch)
 }

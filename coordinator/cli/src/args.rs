@@ -28,6 +28,8 @@ pub(crate) enum Command {
     /// See it work: complete systems that start, run and stop by themselves
     #[command(subcommand)]
     Demo(command::demo::Demo),
+    /// See a coordinator, who else is alive on its log, and the log itself
+    Status(command::status::Status),
     /// See and settle transactions
     #[command(subcommand)]
     Tx(command::tx::Tx),

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod log;
 pub(crate) mod participant;
 pub(crate) mod serve;
+pub(crate) mod status;
 pub(crate) mod tx;
 
 use std::future::Future;
@@ -25,6 +26,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Demo(demo) => demo.run(output).await,
         Command::Tx(tx) => interruptible(tx.run(global, output)).await,
         Command::Participant(participant) => interruptible(participant.run(global, output)).await,
+        Command::Status(status) => interruptible(status.run(global, output)).await,
         Command::Log(log) => interruptible(log.run(output)).await,
         Command::Explain(explain) => explain.run(output),
         Command::Completion(completion) => completion.run(output),

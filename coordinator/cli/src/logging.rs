@@ -10,6 +10,9 @@ use crate::failure::Failure;
 /// somebody who typed none.
 pub(crate) const USUAL: &str = "warn,sqlx=error";
 
+/// The same for `serve` and `dev`: each change of state, and of the log's driver what went wrong.
+pub(crate) const SERVING: &str = "info,sqlx=warn";
+
 /// The same for the demo, where connections break because it kills processes.
 pub(crate) const DEMO: &str = "error";
 

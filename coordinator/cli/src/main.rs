@@ -37,7 +37,13 @@ fn main() -> ExitCode {
     // Several crates below speak TLS; without one provider chosen here rustls panics when two are
     // linked. An error means that one is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let unasked = if matches!(cli.command, Command::Demo(_)) { logging::DEMO } else { logging::USUAL };
+    let unasked = if matches!(cli.command, Command::Demo(_)) {
+        logging::DEMO
+    } else if matches!(cli.command, Command::Serve(_) | Command::Dev(_)) {
+        logging::SERVING
+    } else {
+        logging::USUAL
+    };
     let result = logging::start(&cli.global, unasked).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
             Failure::new(Exit::Failed, "the asynchronous runtime could not be started").because(&error)

@@ -2,6 +2,7 @@
 //! to stderr, so that a script may read one and ignore the other.
 
 pub(crate) mod participant;
+pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod transaction;
 pub(crate) mod view;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pactum_coordinator::config::LogUrl;
 use pactum_coordinator::decision_log::postgres::{self, Migrated};
 use pactum_coordinator::decision_log::{DecisionLogError, sqlite};
-use pactum_coordinator::{Config, Coordinator, Listeners, OpenLogError, open_log};
+use pactum_coordinator::{Config, Coordinator, Listeners, OpenLogError, open_log_with};
 use pactum_proto::error::ErrorCode;
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +46,7 @@ impl Running {
             .map_err(|error| Failure::usage("the configuration cannot be served with").because(&error))?;
         // Bound before the log is opened: a port in use is told without having touched the log.
         let listeners = Listeners::bind(&config).await.map_err(|error| not_bound(&config, &error))?;
-        let log = open_log(url.reveal()).await.map_err(|error| open_failure(&url, &error))?;
+        let log = open_log_with(url.reveal(), &config).await.map_err(|error| open_failure(&url, &error))?;
         let coordinator = Coordinator::start(listeners, log, config)
             .map_err(|error| Failure::new(Exit::Failed, "the coordinator could not start").because(&error))?;
         tokio::select! {
@@ -141,7 +141,7 @@ pub(crate) async fn migrate(url: &LogUrl) -> Result<Migrated, Failure> {
 }
 
 /// A log that cannot be opened.
-fn open_failure(url: &LogUrl, error: &OpenLogError) -> Failure {
+pub(crate) fn open_failure(url: &LogUrl, error: &OpenLogError) -> Failure {
     match error {
         OpenLogError::Log(error) => log_failure(url, error),
         OpenLogError::UnknownScheme { .. } => {
@@ -151,7 +151,7 @@ fn open_failure(url: &LogUrl, error: &OpenLogError) -> Failure {
 }
 
 /// A log that cannot be served from.
-fn log_failure(url: &LogUrl, error: &DecisionLogError) -> Failure {
+pub(crate) fn log_failure(url: &LogUrl, error: &DecisionLogError) -> Failure {
     let (exit, code) = match error {
         DecisionLogError::InUse { .. } => (Exit::Refused, ErrorCode::LogInUse),
         DecisionLogError::Database(_) => (Exit::CannotConnect, ErrorCode::LogUnreachable),

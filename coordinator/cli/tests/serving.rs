@@ -90,6 +90,19 @@ async fn operators_see_list_and_resolve_what_a_dev_coordinator_does() {
     participant.attached().await;
     let listed = coordinator.ask(&["participant", "list"]);
     assert!(stdout(&listed).contains("shop") && stdout(&listed).contains("bank"), "{}", stdout(&listed));
+    let status = coordinator.ask(&["status", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&status)).unwrap();
+    assert_eq!(
+        (&json["participants_attached"], &json["log"]["available"]),
+        (&1.into(), &true.into()),
+        "{json}"
+    );
+    assert_eq!(json["coordinators"][0]["incarnation"], json["incarnation"], "{json}");
+    let address = json["coordinators"][0]["address"].as_str().unwrap();
+    assert_eq!(format!("http://{address}"), coordinator.public, "others are told where it is");
+    let status = coordinator.ask(&["status"]);
+    let page = stdout(&status);
+    assert!(page.lines().any(|line| line.contains(address) && line.ends_with("this one")), "{page}");
     let pactum = Pactum::connect(coordinator.public.clone()).await.unwrap();
     let tx = pactum.begin().name("order").await.unwrap();
     for (resource, branch) in [(&a, 1), (&b, 2)] {

@@ -16,7 +16,7 @@ use pactum_core::outcome::{DecidedBranch, Decision, DecisionRecord, Details, Heu
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
 use serde::{Deserialize, Serialize};
 
-use super::{DecisionLogError, Proposal};
+use super::{DecisionLogError, LogEventKind, Proposal};
 
 /// The way of writing that this code writes, and the only one that it reads.
 pub(super) const FORMAT: i16 = 1;
@@ -123,6 +123,18 @@ impl DecisionColumns {
 /// The error for a row that does not read back.
 pub(super) fn corrupt(gid: Gid, problem: impl Into<String>) -> DecisionLogError {
     DecisionLogError::Corrupt { gid: gid.to_string(), problem: problem.into() }
+}
+
+/// A record that is read among others: one that cannot be read is told as an error, and concerns its own
+/// transaction alone (B10).
+pub(super) fn or_unknown(
+    gid: Gid,
+    record: Result<DecisionRecord, DecisionLogError>,
+) -> Option<DecisionRecord> {
+    if let Err(error) = &record {
+        tracing::error!(%gid, %error, "a record in the decision log cannot be read");
+    }
+    record.ok()
 }
 
 /// Refuses a way of writing that is not ours.
@@ -263,6 +275,13 @@ pub(super) fn read_outcome(text: &str) -> Result<HeuristicOutcome, String> {
         "hazard" => Ok(HeuristicOutcome::Hazard),
         _ => Err(format!("unknown heuristic outcome {text:?}")),
     }
+}
+
+/// Reads what [`LogEventKind::name`] wrote.
+pub(super) fn read_event_kind(name: &str) -> Result<LogEventKind, DecisionLogError> {
+    LogEventKind::from_name(name).ok_or_else(|| DecisionLogError::SchemaNotReady {
+        problem: format!("it holds an event of the unknown kind {name:?}"),
+    })
 }
 
 /// A branch id as the signed number that both databases can hold.

@@ -23,6 +23,14 @@ use pactum_core::outcome::{
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
 use uuid::Uuid;
 
+mod doubt;
+
+pub use doubt::{
+    a_doubted_owner_is_closed_by_nobody_until_it_is_released,
+    a_living_coordinator_vouches_for_its_own_incarnation, a_record_that_stands_is_obeyed_whoever_is_in_doubt,
+    an_incarnation_that_had_ended_is_not_doubted, an_owner_without_a_row_is_doubted_once_the_log_went_back,
+};
+
 use super::{
     DecisionLog, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, Proposal, StoredState,
     UndecidedRecord,
@@ -54,6 +62,13 @@ macro_rules! decision_log_contract {
             prepare_records_are_listed_until_decided_or_forgotten
             heuristic_outcomes_are_listed_with_their_decision
             a_list_is_paged_and_filtered
+            a_whole_gid_is_looked_up_exactly
+            two_branches_of_one_resource_stand_side_by_side
+            a_doubted_owner_is_closed_by_nobody_until_it_is_released
+            a_living_coordinator_vouches_for_its_own_incarnation
+            an_incarnation_that_had_ended_is_not_doubted
+            an_owner_without_a_row_is_doubted_once_the_log_went_back
+            a_record_that_stands_is_obeyed_whoever_is_in_doubt
         }
     };
     ($make:expr; $($claim:ident)*) => {$(
@@ -563,4 +578,54 @@ pub async fn a_list_is_paged_and_filtered(log: Log) {
         StoredState::Undecided { .. } => panic!("{stored:?}"),
     };
     assert_eq!(all.iter().map(finished).collect::<Vec<_>>(), [false, false, false, true, true]);
+}
+
+/// All digits find one transaction, by the key.
+///
+/// # Panics
+/// If the claim does not hold.
+pub async fn a_whole_gid_is_looked_up_exactly(log: Log) {
+    let (own, mut writer) = started(&log).await;
+    let batch: Vec<Proposal> = (1..=3).map(|n| commit(own, gid(n), n)).collect();
+    writer.write(own, &batch).await;
+    let undecided = UndecidedRecord {
+        id: TransactionId { incarnation: own, gid: gid(4) },
+        branches: vec![branch(1)],
+        details: Details::default(),
+        age: Duration::ZERO,
+    };
+    log.record_undecided(&[undecided], &[]).await.expect("it is kept");
+    for (wanted, unfinished_only) in [(2, false), (2, true), (4, false), (4, true)] {
+        let part = Some(gid(wanted).as_uuid().simple().to_string());
+        let page = ListPage { limit: 10, part, unfinished_only, ..ListPage::default() };
+        let listed = log.list(&page).await.expect("the log is listed");
+        assert_eq!(listed.iter().map(|stored| stored.id.gid).collect::<Vec<_>>(), [gid(wanted)]);
+        let before = ListPage { before: Some(gid(wanted)), ..page };
+        assert_eq!(log.list(&before).await.expect("the log is listed"), []);
+    }
+    let too_long = ListPage { limit: 10, part: Some("0".repeat(33)), ..ListPage::default() };
+    assert_eq!(log.list(&too_long).await.expect("the log is listed"), []);
+}
+
+/// A transaction may have two branches at one resource, and they end each in its own way.
+///
+/// # Panics
+/// If the claim does not hold.
+pub async fn two_branches_of_one_resource_stand_side_by_side(log: Log) {
+    let (own, mut writer) = started(&log).await;
+    let mut proposal = commit(own, gid(1), 1);
+    let twin = |n: u64| DecidedBranch {
+        branch: Branch { id: BranchId::new(n), ..branch(1) },
+        evidence: Evidence::new(n.to_string(), "7300000000000000000/1/0-16B3748"),
+    };
+    proposal.record.branches = [twin(7), twin(u64::MAX)].into();
+    assert_eq!(write_one(&mut *writer, own, proposal.clone()).await, ProposalResult::Won);
+    let stands = log.look_up(&[gid(1)]).await.expect("a look-up answers");
+    assert_eq!(stands, [LookUpResult::Stands(Box::new(proposal.record.clone()))]);
+    let outcome =
+        |n: u64, outcome| HeuristicRecord { id: proposal.record.id, branch: twin(n).branch, outcome };
+    let both = [outcome(7, HeuristicOutcome::Aborted), outcome(u64::MAX, HeuristicOutcome::Committed)];
+    log.record_heuristics(&both).await.expect("they are kept");
+    let kept = log.heuristics(&[gid(1)]).await.expect("they are read");
+    assert!(kept.len() == 2 && both.iter().all(|one| kept.contains(one)), "{kept:?}");
 }

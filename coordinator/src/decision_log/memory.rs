@@ -4,7 +4,10 @@
 //! survives no process and must not serve one that matters.
 //!
 //! With [`MemoryLog::faults`] a write can be made to lose its answer, with or without having
-//! happened; writes can be held up; and connections refused.
+//! happened; writes can be held up; connections refused; and with [`MemoryLog::go_back`] the log
+//! loses its newest records, as one that was restored (`memory/past.rs`).
+
+mod past;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +20,11 @@ use pactum_core::outcome::{Decision, DecisionRecord, LookUpResult, ProposalResul
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::past::Past;
 use super::{
     DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
-    LogView, NumberedCommit, Proposal, StoredState, StoredTransaction, UndecidedRecord, codec,
+    LogEventKind, LogStatus, LogView, NumberedCommit, Proposal, Release, StoredState, StoredTransaction,
+    UndecidedRecord, codec,
 };
 
 /// A decision log in memory. Clones share it.
@@ -58,6 +63,7 @@ struct State {
     stragglers: BTreeMap<Gid, Incarnation>,
     undecided: BTreeMap<Gid, (UndecidedRecord, SystemTime)>,
     heuristics: BTreeMap<(Gid, BranchId), HeuristicRecord>,
+    past: Past,
 }
 
 /// A floor that begins under every gid.
@@ -75,15 +81,21 @@ struct Row {
     record: DecisionRecord,
     number: u64,
     decided_at: SystemTime,
+    /// Counts what was written; see [`Past`].
+    written: u64,
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "the columns of a row; they are independent")]
 struct Run {
     address: String,
     beats: u64,
     ended: bool,
     recovered: bool,
     finished_through: u64,
+    doubted: bool,
+    /// Records of it were lost: nobody vouches for it.
+    lost: bool,
 }
 
 impl MemoryFaults {
@@ -186,8 +198,15 @@ impl State {
         if decision == Decision::Commit && !is_live {
             return ProposalResult::Fenced;
         }
-        let row =
-            Row { record: proposal.record.clone(), number: proposal.number, decided_at: SystemTime::now() };
+        if decision == Decision::Abort && self.is_doubted(id.incarnation) {
+            return ProposalResult::Doubted;
+        }
+        let row = Row {
+            record: proposal.record.clone(),
+            number: proposal.number,
+            decided_at: SystemTime::now(),
+            written: self.past.next(),
+        };
         self.decisions.insert(id.gid, row);
         ProposalResult::Won
     }
@@ -221,6 +240,7 @@ impl DecisionLog for MemoryLog {
         if let Some(run) = state.incarnations.get_mut(&incarnation) {
             run.beats += 1;
         }
+        state.vouch(incarnation);
         let live = state.incarnations.iter().filter(|(_, run)| !run.ended);
         let incarnations: Vec<IncarnationView> = live
             .map(|(incarnation, run)| IncarnationView {
@@ -230,12 +250,16 @@ impl DecisionLog for MemoryLog {
             })
             .collect();
         let live = incarnations.iter().any(|view| view.incarnation == incarnation);
-        Ok(LogView { live, incarnations, floor: state.floor.0 })
+        let doubted = state.incarnations.values().filter(|run| run.doubted).count() as u64;
+        Ok(LogView { live, incarnations, floor: state.floor.0, doubted, replication: None })
     }
 
     async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
-        if let Some(run) = self.state()?.incarnations.get_mut(&incarnation) {
-            run.ended = true;
+        let mut state = self.state()?;
+        if let Some(run) = state.incarnations.get_mut(&incarnation)
+            && !std::mem::replace(&mut run.ended, true)
+        {
+            state.past.ended();
         }
         Ok(())
     }
@@ -257,7 +281,10 @@ impl DecisionLog for MemoryLog {
 
     async fn unrecovered_incarnations(&self) -> Result<Vec<Incarnation>, DecisionLogError> {
         let state = self.state()?;
-        let has_straggler = |id: &Incarnation| state.stragglers.values().any(|owner| owner == id);
+        // One that is listed and has no record (a list is lazier than the log) leaves nothing to drive.
+        let has_record = |gid: &Gid| state.decisions.contains_key(gid);
+        let has_straggler =
+            |id: &Incarnation| state.stragglers.iter().any(|(gid, owner)| owner == id && has_record(gid));
         let ended = state.incarnations.iter().filter(|(_, run)| run.ended);
         let left = ended.filter(|(id, run)| !run.recovered || has_straggler(id)).map(|(id, _)| *id);
         let owners = state.decisions.values().filter(|row| row.number > 0);
@@ -284,7 +311,7 @@ impl DecisionLog for MemoryLog {
 
     async fn mark_recovered(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
         let mut state = self.state()?;
-        let missing = Run { ended: true, ..Run::default() };
+        let missing = Run { ended: true, doubted: state.past.absent_doubted, ..Run::default() };
         let run = state.incarnations.entry(incarnation).or_insert(missing);
         run.recovered = run.ended;
         Ok(())
@@ -356,6 +383,8 @@ impl DecisionLog for MemoryLog {
             state.decisions.remove(gid);
         }
         state.undecided.retain(|gid, _| *gid > floor);
+        let State { stragglers, decisions, .. } = &mut *state;
+        stragglers.retain(|gid, _| *gid > floor || decisions.contains_key(gid));
         Ok(doomed.len() as u64)
     }
 
@@ -367,7 +396,7 @@ impl DecisionLog for MemoryLog {
     }
 
     async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
-        let Some((before, part)) = super::page_filter(page) else { return Ok(Vec::new()) };
+        let Some(filter) = super::page_filter(page) else { return Ok(Vec::new()) };
         let state = self.state()?;
         let decided = state.decisions.values().map(|row| StoredTransaction {
             id: row.record.id,
@@ -390,8 +419,10 @@ impl DecisionLog for MemoryLog {
         let is_asked = |stored: &StoredTransaction| {
             let digits = stored.id.gid.as_uuid().simple().to_string();
             let finished = matches!(stored.state, StoredState::Decided { finished: true, .. });
-            before.is_none_or(|before| *stored.id.gid.as_uuid() < before)
-                && part.as_ref().is_none_or(|part| digits.starts_with(part) || digits.ends_with(part))
+            let gid = *stored.id.gid.as_uuid();
+            filter.before.is_none_or(|before| gid < before)
+                && filter.exact.is_none_or(|exact| gid == exact)
+                && filter.part.as_ref().is_none_or(|part| digits.starts_with(part) || digits.ends_with(part))
                 && !(page.unfinished_only && finished)
         };
         let mut found: Vec<StoredTransaction> = decided.chain(undecided).filter(is_asked).collect();
@@ -402,6 +433,21 @@ impl DecisionLog for MemoryLog {
             stored.heuristics = of_it.cloned().collect();
         }
         Ok(found)
+    }
+
+    async fn status(&self) -> Result<LogStatus, DecisionLogError> {
+        Ok(self.state()?.status(&self.cluster))
+    }
+
+    async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError> {
+        Ok(self.state()?.release(which, reason))
+    }
+
+    async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
+        let mut state = self.state()?;
+        state.doubt_all();
+        state.past.note(LogEventKind::Doubted, None, reason);
+        Ok(())
     }
 }
 

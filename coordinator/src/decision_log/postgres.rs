@@ -4,6 +4,9 @@
 //!   writers ([`DecisionLog::open_writer`]); the statement that decides is in `writer.rs`.
 //! * Every connection is checked when it is made (`session.rs`), and a WARNING beside an answer is
 //!   no success (`notices.rs`).
+//! * A log that went back in time is noticed before it is used (`adoption.rs`, `ledger.rs`), and what is in
+//!   doubt is vouched for or released (`doubt.rs`).
+//! * The log may move between several hosts (`hosts.rs`).
 //! * Forced and lazy statements have connections of their own: heartbeats, finish marks and
 //!   prepare records run with `synchronous_commit = off`, so they delay nobody and cost no flush.
 //! * Raising the floor and ending an incarnation take their table's EXCLUSIVE lock first. Row
@@ -12,7 +15,13 @@
 //!
 //! It does not know votes, sessions or participants.
 
+mod adoption;
 mod control;
+mod doubt;
+mod hosts;
+mod ledger;
+mod listing;
+mod migration;
 mod notices;
 mod rows;
 mod session;
@@ -21,54 +30,56 @@ mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use pactum_core::outcome::{DecisionRecord, LookUpResult};
-use sqlx::migrate::Migrate as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::postgres::{PgConnectOptions, PgRow};
 use uuid::Uuid;
 
 use self::control::Control;
+use self::hosts::Hosts;
+use self::ledger::Ledger;
+pub use self::migration::migrate;
+use self::migration::not_ready_if_denied;
 use self::rows::get;
-use self::session::{Commits, Session, SessionError};
+use self::session::{Commits, Server, Session, SessionError};
 use self::writer::PostgresWriter;
 pub use super::schema::Migrated;
 use super::{
     DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
-    LogView, NumberedCommit, StoredTransaction, UndecidedRecord, codec, schema,
+    LogStatus, LogView, NumberedCommit, Release, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
 };
 
 /// How to reach a log, and how long to wait for it.
 #[derive(Clone, Debug)]
 pub struct PostgresLogOptions {
-    connect: PgConnectOptions,
+    hosts: Hosts,
     answer_limit: Duration,
+    standbys_min: u32,
 }
 
 impl PostgresLogOptions {
     /// Longest wait for the answer to one statement, unless told otherwise.
-    pub const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+    pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-    /// Reads a URL, for example `postgres://user:password@host:5432/database`. Nothing is connected.
+    /// Reads a URL, for example `postgres://user:password@host:5432/database`. Several hosts, with commas
+    /// between, are asked for the one that is the primary:
+    /// `postgres://user@one:5432,two:5432/database`. Nothing is connected.
     ///
     /// # Errors
     /// The URL is malformed.
     pub fn from_url(url: &str) -> Result<Self, DecisionLogError> {
-        match url.parse::<PgConnectOptions>() {
-            Ok(connect) => {
-                Ok(Self { connect: connect.application_name("pactum log"), answer_limit: Self::ANSWER_LIMIT })
-            }
-            Err(error) => Err(SessionError::from(error).into()),
-        }
+        let hosts = Hosts::from_url(url)?.called("pactum log");
+        Ok(Self { hosts, answer_limit: Self::ANSWER_LIMIT, standbys_min: 0 })
     }
 
     /// What the connections are called in `pg_stat_activity`.
     #[must_use]
     pub fn with_application_name(self, name: &str) -> Self {
-        Self { connect: self.connect.application_name(name), ..self }
+        Self { hosts: self.hosts.called(name), ..self }
     }
 
     /// Longest wait for the answer to one statement; after it the outcome is unknown and the
@@ -79,29 +90,25 @@ impl PostgresLogOptions {
     pub fn with_answer_limit(self, answer_limit: Duration) -> Self {
         Self { answer_limit, ..self }
     }
+
+    /// Synchronous standbys that the server must be set to wait for. With fewer the log is not opened, and if
+    /// that is changed later, no decision is written until it is changed back. Default 0. With 1 or
+    /// more no failover to a synchronous standby can lose a decision.
+    #[must_use]
+    pub fn with_standbys_min(self, standbys_min: u32) -> Self {
+        Self { standbys_min, ..self }
+    }
 }
 
 /// The decision log in PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresLog {
-    options: PostgresLogOptions,
+    server: Arc<Server>,
     cluster: Cluster,
     forced: Arc<Control>,
     lazy: Arc<Control>,
     /// For listings: they may take seconds, and no heartbeat is to wait for them.
     listings: Arc<Control>,
-}
-
-/// Brings the schema of the log at `url` up to date, as a role that may. Repeatable; two at once wait
-/// for each other; each step is durable whole or not at all.
-///
-/// # Errors
-/// The log cannot be reached or refuses, or it is newer than this program.
-pub async fn migrate(url: &str) -> Result<Migrated, DecisionLogError> {
-    let options = PostgresLogOptions::from_url(url)?;
-    // For its checks: a schema that is made on a server with fsync off may be gone tomorrow.
-    Session::connect(&options.connect, Commits::Forced, options.answer_limit).await?;
-    run_migrations(options.connect).await
 }
 
 impl PostgresLog {
@@ -112,14 +119,33 @@ impl PostgresLog {
     /// ([`DecisionLogError::Refused`]); a schema that is missing, old or newer than this program
     /// ([`DecisionLogError::SchemaNotReady`]).
     pub async fn open(options: PostgresLogOptions) -> Result<Self, DecisionLogError> {
-        let PostgresLogOptions { connect, answer_limit } = options.clone();
-        let mut session = Session::connect(&connect, Commits::Forced, answer_limit).await?;
-        let missing = match applied(&mut session.connection).await {
-            Ok(applied) => schema::missing(&schema::postgres(), &applied)?,
-            Err(error) => return Err(not_ready_if_denied(error)),
+        let PostgresLogOptions { hosts, answer_limit, standbys_min } = options;
+        let (ledger, is_short) = (Ledger::default(), AtomicBool::new(false));
+        if hosts.are_several() {
+            // Of two that take themselves for the primary, the one that was promoted last is.
+            let primary = async |options: PgConnectOptions| {
+                let mut session = Session::connect(&options, Commits::Forced, answer_limit).await.ok()?;
+                session.server().await.ok()
+            };
+            for found in hosts.each(primary).await {
+                ledger.saw(found);
+            }
+        }
+        let known = &ledger;
+        let connect = async |options: PgConnectOptions| {
+            let mut session = Session::connect(&options, Commits::Forced, answer_limit).await?;
+            known.check(session.server().await?)?;
+            Ok((session, options))
         };
-        if !missing.is_empty() {
-            run_migrations(connect.clone()).await?;
+        let (mut session, primary) = hosts.first(connect).await?;
+        let server = Arc::new(Server { hosts, limit: answer_limit, standbys_min, ledger, is_short });
+        server.check_standbys(&session)?;
+        migration::prepare(&mut session, primary).await?;
+        session.identify(&server.ledger).await?;
+        if session.required == 0 {
+            tracing::warn!(
+                "commits of the decision log wait for no standby: a failover may lose some, which is noticed and then needs an operator; set synchronous_standby_names to a quorum, as ANY 1 (a, b)"
+            );
         }
         let cluster: Option<String> = sqlx::query_scalar("SELECT cluster FROM pactum.log_state")
             .fetch_optional(&mut session.connection)
@@ -128,66 +154,13 @@ impl PostgresLog {
         let cluster = Cluster::new(&cluster.ok_or_else(rows::no_state)?)
             .map_err(|error| DecisionLogError::SchemaNotReady { problem: error.to_string() })?;
         Ok(Self {
-            forced: Control::new(connect.clone(), Commits::Forced, answer_limit),
-            lazy: Control::new(connect.clone(), Commits::Lazy, answer_limit),
-            listings: Control::new(connect, Commits::Lazy, answer_limit),
-            options,
+            forced: Control::new(&server, Commits::Forced),
+            lazy: Control::new(&server, Commits::Lazy),
+            listings: Control::new(&server, Commits::Lazy),
+            server,
             cluster,
         })
     }
-}
-
-/// The steps that the log has; none if it has no table of them.
-async fn applied(connection: &mut PgConnection) -> Result<Vec<sqlx::migrate::AppliedMigration>, sqlx::Error> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n \
-               ON n.oid = c.relnamespace WHERE n.nspname = 'pactum' AND c.relname = 'migrations')";
-    if !sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut *connection).await? {
-        return Ok(Vec::new());
-    }
-    let rows: Vec<(i64, Vec<u8>)> =
-        sqlx::query_as("SELECT version, checksum FROM pactum.migrations ORDER BY version")
-            .fetch_all(connection)
-            .await?;
-    let step = |(version, checksum): (i64, Vec<u8>)| sqlx::migrate::AppliedMigration {
-        version,
-        checksum: checksum.into(),
-    };
-    Ok(rows.into_iter().map(step).collect())
-}
-
-/// Runs in a task of its own: a caller that goes away must not leave half a run holding its lock.
-async fn run_migrations(options: PgConnectOptions) -> Result<Migrated, DecisionLogError> {
-    let run = async move {
-        let failed = |error| schema::failed(error, is_denied);
-        let migrator = schema::postgres();
-        // Without the limits of a session: a step may take long, and says nothing of hung servers.
-        let mut connection =
-            options.disable_statement_logging().connect().await.map_err(SessionError::from)?;
-        // Locked before reading, so that what this run reports is what it did.
-        connection.lock().await.map_err(failed)?;
-        let found = applied(&mut connection).await.map_err(not_ready_if_denied)?;
-        let missing = schema::missing(&migrator, &found)?;
-        if !missing.is_empty() {
-            migrator.run_direct(None, &mut connection, false).await.map_err(failed)?;
-        }
-        connection.close().await.map_err(SessionError::from)?;
-        Ok(schema::done(&migrator, missing))
-    };
-    match tokio::spawn(run).await {
-        Ok(result) => result,
-        Err(panicked) => Err(DecisionLogError::Database(Box::new(panicked))),
-    }
-}
-
-fn is_denied(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42501")
-}
-
-fn not_ready_if_denied(error: sqlx::Error) -> DecisionLogError {
-    if is_denied(&error) {
-        return DecisionLogError::SchemaNotReady { problem: error.to_string() };
-    }
-    SessionError::from(error).into()
 }
 
 /// Gids as the database takes them.
@@ -208,41 +181,27 @@ impl DecisionLog for PostgresLog {
     async fn start_incarnation(&self, address: &str) -> Result<Incarnation, DecisionLogError> {
         let incarnation = Uuid::now_v7();
         let address = address.replace('\0', "");
+        let server = Arc::clone(&self.server);
         self.forced
             .run(move |session| {
                 Box::pin(async move {
-                    let Session { connection, notices, limit } = session;
+                    let era = session.era.ok_or(SessionError::Outdated)?;
                     let statement = sqlx::query(sql::START).bind(incarnation).bind(address);
-                    notices.watch(*limit, statement.execute(connection)).await?;
-                    Ok(Incarnation::from_uuid(incarnation))
+                    let statement = statement.execute(&mut session.connection);
+                    session.notices.watch(session.limit, statement).await?;
+                    let incarnation = Incarnation::from_uuid(incarnation);
+                    if !server.ledger.started(incarnation, era) {
+                        return Err(SessionError::Outdated.into());
+                    }
+                    Ok(incarnation)
                 })
             })
             .await
     }
 
     async fn heartbeat(&self, incarnation: Incarnation) -> Result<LogView, DecisionLogError> {
-        self.lazy
-            .run(move |session| {
-                Box::pin(async move {
-                    let Session { connection, notices, limit } = session;
-                    let statement = sqlx::query(sql::HEARTBEAT).bind(*incarnation.as_uuid());
-                    let found = notices.watch(*limit, statement.fetch_all(connection)).await?;
-                    let first = found.first().ok_or_else(rows::no_state)?;
-                    let floor = Gid::from_uuid(get(first, "floor")?);
-                    let mut incarnations = Vec::new();
-                    for row in &found {
-                        let Some(id) = get::<Option<Uuid>>(row, "id")? else { continue };
-                        incarnations.push(IncarnationView {
-                            incarnation: Incarnation::from_uuid(id),
-                            beats: get::<i64>(row, "beats")?.unsigned_abs(),
-                            address: get(row, "address")?,
-                        });
-                    }
-                    let live = incarnations.iter().any(|view| view.incarnation == incarnation);
-                    Ok(LogView { live, incarnations, floor })
-                })
-            })
-            .await
+        let server = Arc::clone(&self.server);
+        self.lazy.run(move |session| Box::pin(beat(session, server, incarnation))).await
     }
 
     async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
@@ -263,13 +222,12 @@ impl DecisionLog for PostgresLog {
     }
 
     async fn open_writer(&self) -> Result<Box<dyn DecisionWriter>, DecisionLogError> {
-        let PostgresLogOptions { connect, answer_limit } = &self.options;
-        let session = Session::connect(connect, Commits::Forced, *answer_limit).await?;
-        Ok(Box::new(PostgresWriter::new(session)))
+        Ok(Box::new(PostgresWriter::open(Arc::clone(&self.server)).await?))
     }
 
     async fn look_up(&self, gids: &[Gid]) -> Result<Vec<LookUpResult>, DecisionLogError> {
         let asked = gids.to_vec();
+        let server = Arc::clone(&self.server);
         self.forced
             .run(move |session| {
                 Box::pin(async move {
@@ -277,21 +235,28 @@ impl DecisionLog for PostgresLog {
                     let statement = statement.fetch_all(&mut session.connection);
                     let found = session.notices.watch(session.limit, statement).await?;
                     let floor = Gid::from_uuid(get(found.first().ok_or_else(rows::no_state)?, "floor")?);
-                    let mut records: BTreeMap<Gid, DecisionRecord> = BTreeMap::new();
+                    let mut records: BTreeMap<Gid, Option<DecisionRecord>> = BTreeMap::new();
                     for row in &found {
                         if let Some(gid) = get::<Option<Uuid>>(row, "gid")? {
-                            records.insert(Gid::from_uuid(gid), rows::decision(row)?);
+                            let gid = Gid::from_uuid(gid);
+                            records.insert(gid, codec::or_unknown(gid, rows::decision(row)));
                         }
                     }
                     let result = |gid: &Gid| match records.get(gid) {
                         _ if *gid <= floor => LookUpResult::Forgotten,
-                        Some(record) => LookUpResult::Stands(Box::new(record.clone())),
+                        Some(Some(record)) => LookUpResult::Stands(Box::new(record.clone())),
+                        Some(None) => LookUpResult::Unknown,
                         None => LookUpResult::NoRecord,
                     };
                     let results: Vec<LookUpResult> = asked.iter().map(result).collect();
                     // Absence promises nothing, so it need not be made durable.
                     if results.iter().any(|result| *result != LookUpResult::NoRecord) {
-                        session.barrier().await?;
+                        session.make_known_durable().await?;
+                    }
+                    if let Some(era) = session.era {
+                        let stand =
+                            records.values().flatten().map(|record| (record.id.incarnation, record.id.gid));
+                        server.ledger.read(era, stand);
                     }
                     Ok(results)
                 })
@@ -331,7 +296,7 @@ impl DecisionLog for PostgresLog {
                     let found = session.notices.watch(session.limit, statement).await?;
                     let commits = found.iter().map(rows::commit).collect::<Result<Vec<_>, _>>()?;
                     if !commits.is_empty() {
-                        session.barrier().await?;
+                        session.make_known_durable().await?;
                     }
                     Ok(commits)
                 })
@@ -346,7 +311,7 @@ impl DecisionLog for PostgresLog {
                     let statement = sqlx::query(sql::MARK_RECOVERED).bind(*incarnation.as_uuid());
                     let statement = statement.execute(&mut session.connection);
                     session.notices.watch(session.limit, statement).await?;
-                    Ok(())
+                    delete_of_the_dead(session).await
                 })
             })
             .await
@@ -415,7 +380,7 @@ impl DecisionLog for PostgresLog {
 
     async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
         let gids = uuids(gids);
-        self.lazy.run(move |session| Box::pin(heuristics_of(session, gids))).await
+        self.lazy.run(move |session| Box::pin(listing::heuristics_of(session, gids))).await
     }
 
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
@@ -476,6 +441,7 @@ impl DecisionLog for PostgresLog {
                         sqlx::query_scalar::<_, i64>(sql::DELETE_BELOW_FLOOR).bind(i64::from(limit));
                     let statement = statement.fetch_one(&mut session.connection);
                     let deleted = session.notices.watch(session.limit, statement).await?;
+                    delete_of_the_dead(session).await?;
                     Ok(deleted.unsigned_abs())
                 })
             })
@@ -497,46 +463,94 @@ impl DecisionLog for PostgresLog {
 
     async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
         let page = page.clone();
-        self.listings.run(move |session| Box::pin(list(session, page))).await
+        self.listings.run(move |session| Box::pin(listing::list(session, page))).await
+    }
+
+    async fn status(&self) -> Result<LogStatus, DecisionLogError> {
+        let cluster = self.cluster.clone();
+        self.listings.run(move |session| Box::pin(session.status(cluster))).await
+    }
+
+    async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError> {
+        let reason = reason.to_owned();
+        self.forced.run(move |session| Box::pin(async move { session.release(which, &reason).await })).await
+    }
+
+    async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
+        let (server, reason) = (Arc::clone(&self.server), reason.to_owned());
+        self.forced
+            .run(move |session| Box::pin(async move { session.doubt_all(&server.ledger, &reason).await }))
+            .await
     }
 }
 
-async fn list(session: &mut Session, page: ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
-    let Some((before, part)) = super::page_filter(&page) else {
-        return Ok(Vec::new());
-    };
-    let mut page_of = Vec::new();
-    for (sql, read) in [
-        (
-            if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED },
-            rows::stored as fn(&_) -> _,
-        ),
-        (sql::LIST_UNDECIDED, rows::undecided),
-    ] {
-        let statement = sqlx::query(sql)
-            .bind(before)
-            .bind(&part)
-            .bind(i64::from(page.limit))
-            .fetch_all(&mut session.connection);
-        for row in session.notices.watch(session.limit, statement).await? {
-            page_of.push(read(&row)?);
-        }
-    }
-    page_of.sort_by_key(|stored: &StoredTransaction| std::cmp::Reverse(stored.id.gid));
-    page_of.truncate(page.limit as usize);
-    let gids = uuids(page_of.iter().map(|stored| &stored.id.gid));
-    for heuristic in heuristics_of(session, gids).await? {
-        for stored in page_of.iter_mut().filter(|stored| stored.id.gid == heuristic.id.gid) {
-            stored.heuristics.push(heuristic.clone());
-        }
-    }
-    Ok(page_of)
-}
-
-async fn heuristics_of(
+/// One heartbeat; see [`DecisionLog::heartbeat`].
+async fn beat(
     session: &mut Session,
-    gids: Vec<Uuid>,
-) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
-    let statement = sqlx::query(sql::HEURISTICS_OF).bind(gids).fetch_all(&mut session.connection);
-    session.notices.watch(session.limit, statement).await?.iter().map(rows::heuristic).collect()
+    server: Arc<Server>,
+    incarnation: Incarnation,
+) -> Result<LogView, DecisionLogError> {
+    let mut found = read_beat(session, incarnation).await?;
+    let switches = get::<i64>(found.first().ok_or_else(rows::no_state)?, "switches")?.unsigned_abs();
+    if session.era.is_none_or(|era| era.switches != switches) {
+        // Somebody adopted the log since: what we read belongs to another era than our connections.
+        session.identify(&server.ledger).await?;
+        found = read_beat(session, incarnation).await?;
+    }
+    let first = found.first().ok_or_else(rows::no_state)?;
+    let replication = doubt::replication(first)?;
+    if let Some(era) = session.era {
+        server.ledger.reached(era, get::<i64>(first, "position")?.unsigned_abs());
+        server.ledger.saw_standbys(era, replication.required);
+    }
+    let is_short = replication.required < server.standbys_min;
+    if server.is_short.swap(is_short, Ordering::Relaxed) != is_short {
+        let (required, asked_for) = (replication.required, server.standbys_min);
+        if is_short {
+            tracing::error!(
+                required,
+                asked_for,
+                "the log waits for too few standbys: no decision is written"
+            );
+        } else {
+            tracing::info!(required, asked_for, "the log waits for enough standbys again");
+        }
+    }
+    let mut view = LogView {
+        live: false,
+        incarnations: Vec::new(),
+        floor: Gid::from_uuid(get(first, "floor")?),
+        doubted: get::<i64>(first, "doubted")?.unsigned_abs(),
+        replication: Some(replication),
+    };
+    for row in &found {
+        let Some(id) = get::<Option<Uuid>>(row, "id")? else { continue };
+        view.incarnations.push(IncarnationView {
+            incarnation: Incarnation::from_uuid(id),
+            beats: get::<i64>(row, "beats")?.unsigned_abs(),
+            address: get(row, "address")?,
+        });
+    }
+    view.live = view.incarnations.iter().any(|seen| seen.incarnation == incarnation);
+    if get::<bool>(first, "own_doubted")? {
+        session.vouch(&server.ledger, incarnation).await?;
+        view.doubted = get::<i64>(&read_beat(session, incarnation).await?[0], "doubted")?.unsigned_abs();
+    } else if !view.live {
+        server.ledger.done(incarnation);
+    }
+    Ok(view)
+}
+
+async fn read_beat(session: &mut Session, incarnation: Incarnation) -> Result<Vec<PgRow>, DecisionLogError> {
+    let statement = sqlx::query(sql::HEARTBEAT).bind(*incarnation.as_uuid());
+    let statement = statement.fetch_all(&mut session.connection);
+    Ok(session.notices.watch(session.limit, statement).await?)
+}
+
+/// Drops prepare records of coordinators that are gone.
+async fn delete_of_the_dead(session: &mut Session) -> Result<(), DecisionLogError> {
+    let statement = sqlx::query(sql::DELETE_UNDECIDED_OF_THE_DEAD).bind(UNDECIDED_KEPT.as_secs_f64());
+    let statement = statement.execute(&mut session.connection);
+    session.notices.watch(session.limit, statement).await?;
+    Ok(())
 }

@@ -25,7 +25,8 @@ pub struct Migrated {
 /// The steps of the PostgreSQL log.
 pub(super) fn postgres() -> Migrator {
     let log = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0001_log.sql"));
-    let mut migrator = Migrator::with_migrations(vec![step(1, "log", log)]);
+    let doubt = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0002_doubt.sql"));
+    let mut migrator = Migrator::with_migrations(vec![step(1, "log", log), step(2, "doubt", doubt)]);
     migrator.dangerous_set_table_name(POSTGRES_TABLE);
     migrator.create_schema("pactum");
     migrator
@@ -34,7 +35,8 @@ pub(super) fn postgres() -> Migrator {
 /// The steps of the SQLite log.
 pub(super) fn sqlite() -> Migrator {
     let log = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_log.sql"));
-    let mut migrator = Migrator::with_migrations(vec![step(1, "log", log)]);
+    let doubt = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0002_doubt.sql"));
+    let mut migrator = Migrator::with_migrations(vec![step(1, "log", log), step(2, "doubt", doubt)]);
     migrator.dangerous_set_table_name(SQLITE_TABLE);
     migrator
 }

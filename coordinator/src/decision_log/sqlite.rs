@@ -8,18 +8,21 @@
 //! * **An error on COMMIT is unknown.** The connection is dropped. The next use reopens the file, copies
 //!   the write-ahead log into it and forces a write of our own (a *barrier*); only then is anything
 //!   read, so that a record which a failed force left in the page cache alone is not taken for durable.
-//! * **Not rewound.** `generation.rs` notices a file that was put back from a copy.
+//! * **Not rewound unnoticed.** `generation.rs` notices a file that was put back from a copy; `doubt.rs`
+//!   does what follows.
 //!
 //! All statements share one connection, which is SQLite's own limit for writers; each piece of work
 //! runs to its end in a task of its own, so no caller can leave it half done by going away.
 //! End records and prepare records are forced like everything else here: a few small writes a second.
 
+mod doubt;
 mod generation;
+mod listing;
 mod rows;
 mod sql;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +44,8 @@ use self::writer::SqliteWriter;
 pub use super::schema::Migrated;
 use super::{
     DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
-    LogView, NumberedCommit, StoredTransaction, UndecidedRecord, codec, schema,
+    LogStatus, LogView, NumberedCommit, Release, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
+    schema,
 };
 
 /// Between two advances of the generation while the log runs: a copy that is older than this and is
@@ -62,6 +66,8 @@ struct Inner {
     connection: tokio::sync::Mutex<Option<SqliteConnection>>,
     /// Heartbeats. Nobody else can watch this log, so they are not written.
     beats: Mutex<BTreeMap<Incarnation, u64>>,
+    /// Started by us, on this very file.
+    own: Mutex<BTreeSet<Incarnation>>,
     generation_advanced: Mutex<Instant>,
     /// Held, never read: the lock goes when it is closed.
     _lock: File,
@@ -83,9 +89,9 @@ impl SqliteLog {
     /// Opens the log, making the file (but not its directory) if there is none.
     ///
     /// # Errors
-    /// Another process holds it ([`DecisionLogError::InUse`]); it was put back from a copy, or does not
-    /// keep `synchronous = FULL` ([`DecisionLogError::Refused`]); it is newer than this program
-    /// ([`DecisionLogError::SchemaNotReady`]); or the file cannot be used.
+    /// Another process holds it ([`DecisionLogError::InUse`]); it does not keep `synchronous = FULL`, or
+    /// is an empty file in the place of another log ([`DecisionLogError::Refused`]); it is newer than
+    /// this program ([`DecisionLogError::SchemaNotReady`]); or the file cannot be used.
     pub async fn open(path: &Path) -> Result<Self, DecisionLogError> {
         let lock = lock(path)?;
         let mut connection = connect(path).await?;
@@ -101,6 +107,7 @@ impl SqliteLog {
             path: path.to_owned(),
             connection: tokio::sync::Mutex::new(Some(connection)),
             beats: Mutex::default(),
+            own: Mutex::default(),
             generation_advanced: Mutex::new(Instant::now()),
             _lock: lock,
         };
@@ -271,6 +278,7 @@ impl DecisionLog for SqliteLog {
     async fn start_incarnation(&self, address: &str) -> Result<Incarnation, DecisionLogError> {
         let incarnation = Incarnation::from_uuid(Uuid::now_v7());
         let address = address.replace('\0', "");
+        self.inner.own.lock().unwrap_or_else(PoisonError::into_inner).insert(incarnation);
         self.inner
             .run(move |connection| {
                 Box::pin(async move {
@@ -300,12 +308,17 @@ impl DecisionLog for SqliteLog {
                     if is_due {
                         generation::advance(connection, &this.path).await?;
                     }
+                    if this.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&incarnation) {
+                        doubt::vouch(connection, incarnation).await?;
+                    }
                     let found = sqlx::query(sql::HEARTBEAT).fetch_all(connection).await.map_err(database)?;
                     let mut beats = this.beats.lock().unwrap_or_else(PoisonError::into_inner);
                     *beats.entry(incarnation).or_default() += 1;
-                    let mut view = LogView { live: false, incarnations: Vec::new(), floor: Gid::NIL };
+                    let (live, incarnations, floor) = (false, Vec::new(), Gid::NIL);
+                    let mut view = LogView { live, incarnations, floor, doubted: 0, replication: None };
                     for row in &found {
                         view.floor = rows::gid(row, "floor")?;
+                        view.doubted = get::<i64>(row, "doubted")?.unsigned_abs();
                         let Some(id) = get::<Option<String>>(row, "id")? else { continue };
                         let id: Incarnation = id.parse().map_err(rows::unreadable)?;
                         view.live |= id == incarnation;
@@ -341,19 +354,20 @@ impl DecisionLog for SqliteLog {
         self.inner
             .run(move |connection| {
                 Box::pin(async move {
-                    let statement = sqlx::query(sql::READ).bind(gids_text(&asked)).bind("");
+                    let statement = sqlx::query(sql::READ).bind(gids_text(&asked)).bind("").bind("[]");
                     let found = statement.fetch_all(connection).await.map_err(database)?;
                     let floor = rows::gid(found.first().ok_or_else(rows::no_state)?, "floor")?;
-                    let mut records: BTreeMap<Gid, DecisionRecord> = BTreeMap::new();
+                    let mut records: BTreeMap<Gid, Option<DecisionRecord>> = BTreeMap::new();
                     for row in &found {
                         if get::<Option<String>>(row, "gid")?.is_some() {
-                            let record = rows::decision(row)?;
-                            records.insert(record.id.gid, record);
+                            let gid = rows::gid(row, "gid")?;
+                            records.insert(gid, codec::or_unknown(gid, rows::decision(row)));
                         }
                     }
                     let result = |gid: &Gid| match records.get(gid) {
                         _ if *gid <= floor => LookUpResult::Forgotten,
-                        Some(record) => LookUpResult::Stands(Box::new(record.clone())),
+                        Some(Some(record)) => LookUpResult::Stands(Box::new(record.clone())),
+                        Some(None) => LookUpResult::Unknown,
                         None => LookUpResult::NoRecord,
                     };
                     Ok(asked.iter().map(result).collect())
@@ -401,8 +415,8 @@ impl DecisionLog for SqliteLog {
                 Box::pin(async move {
                     let statement =
                         sqlx::query(sql::MARK_RECOVERED).bind(incarnation.to_string()).bind(now());
-                    statement.execute(connection).await.map_err(database)?;
-                    Ok(())
+                    statement.execute(&mut *connection).await.map_err(database)?;
+                    delete_of_the_dead(connection).await
                 })
             })
             .await
@@ -461,7 +475,7 @@ impl DecisionLog for SqliteLog {
 
     async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
         let gids = gids_text(gids);
-        self.inner.run(move |connection| Box::pin(heuristics_of(connection, gids))).await
+        self.inner.run(move |connection| Box::pin(listing::heuristics_of(connection, gids))).await
     }
 
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
@@ -507,6 +521,9 @@ impl DecisionLog for SqliteLog {
                 Box::pin(async move {
                     let statement = sqlx::query(sql::DELETE_UNDECIDED_BELOW_FLOOR).bind(i64::from(limit));
                     statement.execute(&mut *connection).await.map_err(database)?;
+                    delete_of_the_dead(connection).await?;
+                    let statement = sqlx::query(sql::DELETE_EMPTY_STRAGGLERS);
+                    statement.execute(&mut *connection).await.map_err(database)?;
                     let statement = sqlx::query(sql::DELETE_BELOW_FLOOR).bind(i64::from(limit));
                     Ok(statement.execute(connection).await.map_err(database)?.rows_affected())
                 })
@@ -529,46 +546,28 @@ impl DecisionLog for SqliteLog {
 
     async fn list(&self, page: &ListPage) -> Result<Vec<StoredTransaction>, DecisionLogError> {
         let page = page.clone();
-        self.inner.run(move |connection| Box::pin(list(connection, page))).await
+        self.inner.run(move |connection| Box::pin(listing::list(connection, page))).await
+    }
+
+    async fn status(&self) -> Result<LogStatus, DecisionLogError> {
+        let cluster = self.cluster.clone();
+        self.inner.run(move |connection| Box::pin(doubt::status(connection, cluster))).await
+    }
+
+    async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError> {
+        let reason = reason.to_owned();
+        self.inner.run(move |connection| Box::pin(doubt::release(connection, which, reason))).await
+    }
+
+    async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
+        let reason = reason.to_owned();
+        self.inner.run(move |connection| Box::pin(doubt::doubt_all(connection, reason))).await
     }
 }
 
-async fn list(
-    connection: &mut SqliteConnection,
-    page: ListPage,
-) -> Result<Vec<StoredTransaction>, DecisionLogError> {
-    let Some((before, part)) = super::page_filter(&page) else {
-        return Ok(Vec::new());
-    };
-    let before = before.map(|gid| gid.to_string());
-    let mut found = Vec::new();
-    for (sql, read) in [
-        (
-            if page.unfinished_only { sql::LIST_UNFINISHED } else { sql::LIST_DECIDED },
-            rows::stored as fn(&_) -> _,
-        ),
-        (sql::LIST_UNDECIDED, rows::undecided),
-    ] {
-        let statement = sqlx::query(sql).bind(&before).bind(&part).bind(i64::from(page.limit));
-        for row in statement.fetch_all(&mut *connection).await.map_err(database)? {
-            found.push(read(&row)?);
-        }
-    }
-    found.sort_by_key(|stored: &StoredTransaction| std::cmp::Reverse(stored.id.gid));
-    found.truncate(page.limit as usize);
-    let gids = gids_text(found.iter().map(|stored| &stored.id.gid));
-    for heuristic in heuristics_of(connection, gids).await? {
-        for stored in found.iter_mut().filter(|stored| stored.id.gid == heuristic.id.gid) {
-            stored.heuristics.push(heuristic.clone());
-        }
-    }
-    Ok(found)
-}
-
-async fn heuristics_of(
-    connection: &mut SqliteConnection,
-    gids: String,
-) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
-    let rows = sqlx::query(sql::HEURISTICS_OF).bind(gids).fetch_all(connection).await.map_err(database)?;
-    rows.iter().map(rows::heuristic).collect()
+/// Drops prepare records of coordinators that are gone.
+async fn delete_of_the_dead(connection: &mut SqliteConnection) -> Result<(), DecisionLogError> {
+    let before = now().saturating_sub(millis(UNDECIDED_KEPT));
+    let statement = sqlx::query(sql::DELETE_UNDECIDED_OF_THE_DEAD).bind(before);
+    statement.execute(connection).await.map_err(database).map(drop)
 }

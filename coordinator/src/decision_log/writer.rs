@@ -176,7 +176,9 @@ impl LogWriter {
         self.handle.shared.queue.len()
     }
 
-    /// Whether a lane has a connection: while false, proposals are soon answered unknown.
+    /// Whether the log takes writes as far as is known: a lane has a connection, and none has been
+    /// refused since one was opened. While false, proposals are soon answered unknown, and whoever proposes
+    /// none has nobody to wait for.
     pub fn available(&self) -> watch::Receiver<bool> {
         self.handle.shared.available.subscribe()
     }
@@ -226,6 +228,12 @@ impl Shared {
     /// Answers everything that waits: unknown.
     fn give_up_waiting(&self) {
         drop(self.queue.take_all());
+    }
+
+    /// The log is there and refuses writes. Until a lane has a connection on which one was tried, it counts as
+    /// unavailable, whatever connections there are.
+    fn is_refusing(&self) {
+        self.available.send_if_modified(|available| std::mem::replace(available, false));
     }
 
     /// A lane has got a connection.

@@ -11,7 +11,9 @@ use crate::decision_log::LogView;
 /// What we have seen of others' beats.
 #[derive(Debug)]
 pub(super) struct Watch {
-    lease: Duration,
+    /// A little less than a lease: looks come a heartbeat apart, give or take, and a moment that is
+    /// missing to a lease must not cost a whole further one.
+    still_max: Duration,
     /// The most that one look may count. If we were paused, the time until our next look says
     /// nothing about the others: they may have been paused with us.
     look_max: Duration,
@@ -27,7 +29,8 @@ struct Seen {
 
 impl Watch {
     pub(super) fn new(lease: Duration, heartbeat: Duration) -> Self {
-        Self { lease, look_max: heartbeat * 2, last_look: None, seen: HashMap::new() }
+        let still_max = lease.saturating_sub(heartbeat / 2);
+        Self { still_max, look_max: heartbeat * 2, last_look: None, seen: HashMap::new() }
     }
 
     /// Takes in one look; answers whose beat has stood still for a lease.
@@ -43,7 +46,7 @@ impl Watch {
             seen.insert(other.incarnation, Seen { beats: other.beats, still_for });
         }
         self.seen = seen;
-        let lapsed = self.seen.iter().filter(|(_, seen)| seen.still_for >= self.lease);
+        let lapsed = self.seen.iter().filter(|(_, seen)| seen.still_for >= self.still_max);
         lapsed.map(|(incarnation, _)| *incarnation).collect()
     }
 }
@@ -66,7 +69,13 @@ mod tests {
             beats,
             address: String::new(),
         });
-        LogView { live: true, incarnations: incarnations.into(), floor: Gid::NIL }
+        LogView {
+            live: true,
+            incarnations: incarnations.into(),
+            floor: Gid::NIL,
+            doubted: 0,
+            replication: None,
+        }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -78,6 +87,16 @@ mod tests {
             assert!(watch.observe(incarnation(1), &view(7), start + second * SECOND).is_empty(), "{second}");
         }
         assert_eq!(watch.observe(incarnation(1), &view(7), start + 3 * SECOND), [incarnation(2)]);
+    }
+
+    #[test]
+    fn a_look_that_comes_a_moment_early_does_not_cost_a_further_heartbeat() {
+        let (mut watch, start) = (Watch::new(3 * SECOND, SECOND), Instant::now());
+        for look in 0..3 {
+            assert!(watch.observe(incarnation(1), &view(7), start + look * SECOND).is_empty(), "{look}");
+        }
+        let early = start + 3 * SECOND - Duration::from_millis(1);
+        assert_eq!(watch.observe(incarnation(1), &view(7), early), [incarnation(2)]);
     }
 
     #[test]

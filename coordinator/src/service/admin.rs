@@ -135,7 +135,7 @@ impl AdminService for Admin {
         _request: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let standing = self.lifecycle.standing();
-        let own = self.lifecycle.own();
+        let (own, facts) = (self.lifecycle.own(), self.lifecycle.log_facts());
         Ok(Response::new(v1::GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster: standing.cluster.as_str().to_owned(),
@@ -146,6 +146,10 @@ impl AdminService for Admin {
             participants_attached: self.registry.sessions().len() as u64,
             uptime: self.started.elapsed().try_into().ok(),
             floor: standing.floor.as_uuid().as_bytes().to_vec(),
+            coordinators: self.lifecycle.members().iter().map(wire::member).collect(),
+            log_replication: facts.replication.map(wire::replication),
+            log_doubted: facts.doubted,
+            log_problem: self.lifecycle.log_problem().as_deref().unwrap_or_default().to_owned(),
         }))
     }
 

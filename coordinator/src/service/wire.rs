@@ -22,8 +22,8 @@ use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use answers::{
-    abort, begun, commit, enlist_answer, inquiry_answer, known, outcome, pipeline_answer, prepare, settle,
-    welcome, welcome_participant,
+    abort, begun, commit, enlist_answer, inquiry_answer, known, member, outcome, pipeline_answer, prepare,
+    replication, settle, welcome, welcome_participant,
 };
 
 use crate::error::ServiceError;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pactum_core::coordinator::{Event, RequestId};
 use pactum_core::id::Gid;
+use pactum_core::outcome::DecisionRecord;
 use tokio::sync::{mpsc, oneshot};
 
 use super::inspect::Inspect;
@@ -39,6 +40,8 @@ pub(crate) struct Request {
 #[derive(Debug, Default)]
 pub(crate) struct Gauge {
     open: AtomicUsize,
+    /// Recovered commits handed over and not finished.
+    recovering: AtomicUsize,
     violations: AtomicU64,
     start_floor: Mutex<Option<Gid>>,
 }
@@ -47,6 +50,11 @@ impl Gauge {
     pub(super) fn publish(&self, open: usize, start_floor: Gid) {
         self.open.store(open, Ordering::Relaxed);
         *self.start_floor.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_floor);
+    }
+
+    /// One recovered commit has finished, or was known already.
+    pub(super) fn recovered(&self) {
+        self.recovering.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_violation(&self) {
@@ -140,6 +148,19 @@ impl Shards {
         if self.answers[self.index(gid)].send(event).is_err() {
             tracing::debug!(%gid, "its shard has ended");
         }
+    }
+
+    /// Hands over a commit of an ended incarnation that is not finished. It counts as
+    /// [recovering](Self::recovering) until it is.
+    pub(crate) fn recover(&self, record: DecisionRecord) {
+        let gid = record.id.gid;
+        self.gauges[self.index(gid)].recovering.fetch_add(1, Ordering::Relaxed);
+        self.tell(gid, Event::CommitRecovered { record });
+    }
+
+    /// Recovered commits that are not finished.
+    pub(crate) fn recovering(&self) -> usize {
+        self.gauges.iter().map(|gauge| gauge.recovering.load(Ordering::Relaxed)).sum()
     }
 
     /// Asks every shard, and waits for all answers.

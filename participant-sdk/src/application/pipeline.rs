@@ -32,6 +32,7 @@ use tonic::transport::Endpoint;
 use tracing::{debug, info, warn};
 
 use super::endpoint::chain;
+use crate::members::{self, Member};
 
 /// Calls that wait for the task. A full queue holds callers back, each up to its own deadline.
 const QUEUE_MAX: usize = 4096;
@@ -66,6 +67,8 @@ pub(super) struct Welcome {
     /// `None` while it takes no new transactions.
     pub(super) incarnation: Option<Incarnation>,
     pub(super) floor: Gid,
+    /// Whom it knows to live, itself included.
+    pub(super) members: Vec<Member>,
 }
 
 /// Whether a stream can be used.
@@ -92,6 +95,8 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Pipeline {
     address: String,
+    /// Named by another coordinator, not given.
+    learned: bool,
     queue: mpsc::Sender<Queued>,
     state: watch::Receiver<State>,
 }
@@ -131,7 +136,16 @@ impl Pipeline {
         let task =
             Task { address: address.clone(), endpoint, connect_timeout, calls, state: state_sender, changes };
         tokio::spawn(task.run());
-        Self { address, queue, state }
+        Self { address, learned: false, queue, state }
+    }
+
+    /// The same, to a coordinator that another one named.
+    pub(super) fn learned(self) -> Self {
+        Self { learned: true, ..self }
+    }
+
+    pub(super) fn is_learned(&self) -> bool {
+        self.learned
     }
 
     pub(super) fn address(&self) -> &str {
@@ -152,6 +166,15 @@ impl Pipeline {
         match &*self.state.borrow() {
             State::Up(welcome) => welcome.incarnation == Some(incarnation),
             State::Down { .. } => false,
+        }
+    }
+
+    /// The incarnation that new transactions belong to here, and the floor that their gids must lie
+    /// above; `None` if none can be begun now.
+    pub(super) fn takes_new(&self) -> Option<(Incarnation, Gid)> {
+        match &*self.state.borrow() {
+            State::Up(welcome) => Some((welcome.incarnation?, welcome.floor)),
+            State::Down { .. } => None,
         }
     }
 
@@ -384,6 +407,7 @@ fn read_welcome(welcome: &v1::Welcome) -> Result<Welcome, String> {
             Some(Incarnation::from_slice(&welcome.incarnation).map_err(malformed)?)
         },
         floor: Gid::from_slice(&welcome.floor).map_err(malformed)?,
+        members: members::read(welcome),
     })
 }
 

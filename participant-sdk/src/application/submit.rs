@@ -151,9 +151,7 @@ impl Submit {
     }
 
     async fn draw(&self) -> Result<TransactionId, CommitError> {
-        let (incarnation, floor) = self.shared.live_incarnation().await?;
-        let gid = self.shared.gids.make(floor).ok_or(CommitError::FloorTooHigh)?;
-        Ok(TransactionId { incarnation, gid })
+        self.shared.name_new().await?.ok_or(CommitError::FloorTooHigh)
     }
 }
 

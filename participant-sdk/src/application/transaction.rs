@@ -41,9 +41,7 @@ impl Begin {
 
     async fn run(self) -> Result<Transaction, BeginError> {
         self.details.check()?;
-        let (incarnation, floor) = self.shared.live_incarnation().await?;
-        let gid = self.shared.gids.make(floor).ok_or(BeginError::FloorTooHigh)?;
-        let id = TransactionId { incarnation, gid };
+        let id = self.shared.name_new().await?.ok_or(BeginError::FloorTooHigh)?;
         let context =
             Context::with_traceparent(id, self.details.timeout, self.details.traceparent.as_deref());
         Ok(Transaction { shared: self.shared, context, details: self.details, ended: false })

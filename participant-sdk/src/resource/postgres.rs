@@ -36,6 +36,7 @@ mod checks;
 mod control;
 mod evidence;
 mod finish;
+mod lookup;
 mod marker;
 mod operation;
 mod prepare;
@@ -51,6 +52,7 @@ use pactum_core::id::{BranchId, Cluster, Gid, NameError, PreparedName, ResourceN
 use pactum_core::outcome::BranchOutcome;
 use pactum_core::vote::{AbortReason, Evidence};
 use sqlx::{PgConnection, PgPool};
+use tokio::sync::Semaphore;
 
 pub use self::begin::BeginOptions;
 use self::begin::LocalTransaction;
@@ -75,6 +77,11 @@ struct Inner {
     pool: PgPool,
     /// For ending branches.
     control: PgPool,
+    /// What waits to be looked up among the prepared.
+    look_ups: lookup::LookUps,
+    /// As many as there are connections for ending branches. More wait here, in order and for as
+    /// long as it takes: the pool gives up on who waits for long, and he would have to come again.
+    ending: Semaphore,
     /// Enlisted branches whose local transactions are open. Bounded by the pool: each holds one
     /// of its connections.
     open: Mutex<BTreeMap<PreparedName, Open>>,
@@ -140,6 +147,8 @@ impl PostgresResource {
             inner: Arc::new(Inner {
                 name: ResourceName::new(name)?,
                 control: control::pool_like(&pool),
+                look_ups: lookup::LookUps::default(),
+                ending: Semaphore::new(control::CONNECTIONS_MAX as usize),
                 pool,
                 open: Mutex::default(),
                 settings: Mutex::default(),

@@ -31,8 +31,8 @@ use crate::resource::BranchContext;
 /// Inputs taken in before the orders that follow are carried out.
 const INPUTS_MAX: usize = 1024;
 
-/// Prepare hooks that run at once; more wait. Hooks of phase 2 are not counted: what waits for a lock
-/// must not keep its holder from ending.
+/// Prepare hooks of one resource that run at once; more wait. Hooks of phase 2 are not counted: what waits for
+/// a lock must not keep its holder from ending.
 const PREPARES_MAX: usize = 1024;
 
 /// A stream that can be sent on.
@@ -51,7 +51,7 @@ pub(crate) struct Driver {
     resources: BTreeMap<ResourceName, Arc<dyn DynResource>>,
     observer: Observer,
     tasks: TaskTracker,
-    prepares: Arc<Semaphore>,
+    prepares: BTreeMap<ResourceName, Arc<Semaphore>>,
     peers: BTreeMap<SessionId, Peer>,
     /// Which incarnation each address served last.
     served: BTreeMap<usize, Incarnation>,
@@ -82,7 +82,7 @@ impl Driver {
             resources: named.collect(),
             observer,
             tasks,
-            prepares: Arc::new(Semaphore::new(PREPARES_MAX)),
+            prepares: resources.iter().map(prepares_of).collect(),
             peers: BTreeMap::new(),
             served: BTreeMap::new(),
             enlists: Enlists::default(),
@@ -401,8 +401,9 @@ impl Driver {
             "hook", hook = hook.name(), gid = %id.gid, branch = %branch.id, resource = %branch.resource
         );
         let (resource, observer) = (Arc::clone(resource), self.observer.clone());
-        let prepares =
-            matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. }).then(|| Arc::clone(&self.prepares));
+        let prepares = matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. })
+            .then(|| self.prepares.get(&branch.resource).map(Arc::clone))
+            .flatten();
         let inputs = self.shared.inputs.clone();
         let task = async move {
             let permit = match prepares {
@@ -433,6 +434,11 @@ impl Driver {
             }
         });
     }
+}
+
+/// Each resource has its own: hooks of one that hangs keep those of no other waiting.
+fn prepares_of(resource: &Arc<dyn DynResource>) -> (ResourceName, Arc<Semaphore>) {
+    (resource.name().clone(), Arc::new(Semaphore::new(PREPARES_MAX)))
 }
 
 /// The end of a hook that cannot be run.

@@ -18,6 +18,7 @@ use pactum_proto::v1::coordinator_message::Message as FromCoordinator;
 use pactum_proto::v1::participant_message::Message as ToCoordinator;
 
 use crate::error::Refusal;
+use crate::members::{self, Member};
 use crate::resource::Registration;
 
 /// Longest text of a failure that is sent, in bytes.
@@ -59,6 +60,8 @@ pub(crate) struct Welcome {
     pub(crate) cluster: Cluster,
     /// `None` while it takes no new transactions.
     pub(crate) incarnation: Option<Incarnation>,
+    /// Whom it knows to live, itself included.
+    pub(crate) members: Vec<Member>,
 }
 
 /// One message of a coordinator.
@@ -143,7 +146,8 @@ fn read_welcome(welcome: &v1::Welcome) -> Result<Welcome, Malformed> {
         [] => None,
         bytes => Some(Incarnation::from_slice(bytes).map_err(malformed)?),
     };
-    Ok(Welcome { cluster: Cluster::new(&welcome.cluster).map_err(malformed)?, incarnation })
+    let cluster = Cluster::new(&welcome.cluster).map_err(malformed)?;
+    Ok(Welcome { cluster, incarnation, members: members::read(welcome) })
 }
 
 fn read_id(id: Option<v1::TransactionId>) -> Result<TransactionId, Malformed> {

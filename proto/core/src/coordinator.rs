@@ -166,6 +166,11 @@ impl Coordinator {
                     transaction.instance_attached(&resource, instance, step);
                 });
             }
+            Event::InstanceLost { resource, instance } => {
+                self.with_each(now, |transaction, step| {
+                    transaction.instance_lost(&resource, instance, step);
+                });
+            }
             Event::LogAvailabilityChanged { available } => {
                 self.log_available = available;
                 if available {
@@ -213,6 +218,17 @@ impl Coordinator {
     /// One transaction, if it is not finished.
     pub fn transaction(&self, gid: Gid, now: Timestamp) -> Option<TransactionView> {
         self.open.get(&gid).map(|transaction| transaction.view(now))
+    }
+
+    /// How often the present phase of an open transaction was attempted so far; 0 if it is not open.
+    pub fn attempts(&self, gid: Gid) -> u32 {
+        self.open.get(&gid).map_or(0, Transaction::attempts)
+    }
+
+    /// Whether a transaction of this gid is open, or has ended and is remembered: then a request for
+    /// it starts nothing.
+    pub fn knows(&self, gid: Gid) -> bool {
+        self.open.contains_key(&gid) || self.memory.get(gid).is_some()
     }
 
     /// How many transactions are not finished.
@@ -338,6 +354,10 @@ impl Coordinator {
         }
         let names: BTreeSet<Branch> = branches.iter().map(|submitted| submitted.branch.clone()).collect();
         let first_use = match (self.open.get(&id.gid), self.memory.get(id.gid)) {
+            // Another owner's, which is only being asked about: its body need not be known here.
+            (Some(open), _) if Some(open.id().incarnation) != self.incarnation => {
+                Some(open.digest().or(details.digest))
+            }
             (Some(open), _) => Some(open.digest()),
             // Aborted before it started: there was no body to differ from.
             (None, Some(ended)) => Some(ended.digest.or(details.digest)),

@@ -43,9 +43,12 @@
 //!    the R\* Distributed Database Management System*, 1986, section 3).
 //! 4. **Only the owner proposes commit**, once, for the set that it was asked to commit. Before it
 //!    has proposed it may abort freely. Everybody else, and the owner after it has proposed, first
-//!    *closes* the transaction: abort is written if nothing stands.
+//!    *closes* the transaction: abort is written if nothing stands. An owner that has not proposed also
+//!    aborts when an instance whose vote it needs is lost; a branch that has voted needs no instance.
 //! 5. **Unknown is a value.** A lost answer is neither success nor failure; it is settled by
-//!    proposing again, never by looking and finding nothing.
+//!    proposing again, never by looking and finding nothing. A log that went back in time has no say
+//!    either: a closing that hears *doubted* is held, its branches are in quarantine, and nobody is told
+//!    abort until a person has released the owner's incarnation (B4, B5).
 //! 6. **No clock in safety.** Time chooses who works and when to give up on an undecided transaction.
 //! 7. **Forgetting** has a floor in gid order: at or under it nothing is written, and the answer is
 //!    *forgotten*: never abort, never success.

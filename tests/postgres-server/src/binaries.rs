@@ -60,14 +60,14 @@ pub fn find() -> Result<PathBuf, ServerError> {
     })
 }
 
-/// `psql`: beside the server's programs, else in `PATH`.
-pub(crate) fn psql(bin: &Path) -> Result<PathBuf, ServerError> {
+/// A client program, such as `psql`: beside the server's programs, else in `PATH`.
+pub(crate) fn client(bin: &Path, name: &'static str) -> Result<PathBuf, ServerError> {
     let in_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>());
     std::iter::once(bin.to_owned())
         .chain(in_path.unwrap_or_default())
-        .map(|directory| directory.join("psql"))
+        .map(|directory| directory.join(name))
         .find(|program| program.is_file())
-        .ok_or(ServerError::PsqlNotFound)
+        .ok_or(ServerError::ClientNotFound { program: name })
 }
 
 fn has_server(directory: &Path) -> bool {

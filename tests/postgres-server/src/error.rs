@@ -30,11 +30,15 @@ pub enum ServerError {
         /// The program that is missing there.
         program: &'static str,
     },
-    /// `psql` is needed to create databases, and is neither beside `postgres` nor in `PATH`.
+    /// A client program is needed, and is neither beside `postgres` nor in `PATH`: `psql` to create
+    /// databases, `pg_basebackup` for copies and standbys.
     #[error(
-        "psql was not found beside postgres nor in PATH; install the PostgreSQL client (Debian, Ubuntu: sudo apt-get install postgresql-client)"
+        "{program} was not found beside postgres nor in PATH; install the PostgreSQL client (Debian, Ubuntu: sudo apt-get install postgresql-client)"
     )]
-    PsqlNotFound,
+    ClientNotFound {
+        /// The program that is missing.
+        program: &'static str,
+    },
     /// PostgreSQL refuses to run as root, and there is nobody else to run it as.
     #[error(
         "PostgreSQL does not run as root, and /etc/passwd has neither a user postgres nor a user nobody; run this as an ordinary user"

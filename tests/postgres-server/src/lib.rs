@@ -23,6 +23,11 @@
 //! - The server is a direct child, so that a killed one is reaped at once (a pid file whose
 //!   process an init has not reaped yet keeps the next start from taking the directory over).
 //!
+//! A server can have standbys ([`PostgresServer::standby`]) that are waited for
+//! ([`PostgresServer::wait_for_standbys`]), cut off and promoted; and it can be put back to an
+//! older copy of itself ([`PostgresServer::copy`], [`PostgresServer::restore`]), as after a
+//! restore from backup.
+//!
 //! Calls block; none needs a runtime. Unix only.
 
 mod account;
@@ -34,4 +39,4 @@ mod settings;
 mod watchdog;
 
 pub use error::ServerError;
-pub use server::PostgresServer;
+pub use server::{DataCopy, PostgresServer, Restored};

@@ -1,5 +1,8 @@
 //! One server: its directory, its process, its watchdog.
 
+mod copy;
+mod replication;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,6 +22,8 @@ use crate::error::ServerError;
 use crate::process::{children, gone, signal, wait_until};
 use crate::settings::{RELOAD_MARK, Settings};
 use crate::watchdog::Watchdog;
+
+pub use copy::{DataCopy, Restored};
 
 /// The superuser; there is no other role unless the caller makes one.
 const SUPERUSER: &str = "postgres";
@@ -69,27 +74,21 @@ impl PostgresServer {
     /// # Errors
     /// As [`start`](Self::start), and for a name or value that has no place in a settings file.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, ServerError> {
-        let settings = Settings::with(settings)?;
-        let bin = binaries::find()?;
-        let account = Account::needed()?;
-        let parent =
-            account.as_ref().map_or_else(|| Ok(std::env::temp_dir()), Account::temporary_directory)?;
-        let directory = tempfile::Builder::new()
-            .prefix("pactum-postgres-")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .map_err(ServerError::io("cannot make a temporary directory"))?;
-        if let Some(account) = &account {
-            account.own(directory.path())?;
-        }
-        let watchdog = Watchdog::start(directory.path())?;
-        let password = random_password()?;
-        let (data, log) = (directory.path().join("data"), directory.path().join("server.log"));
-        let inner = Inner { child: None, settings, reloads: 0, watchdog, _directory: directory };
-        let mut server = Self { bin, account, port: 0, password, inner: Mutex::new(inner), data, log };
+        let mut server = Self::prepare(Settings::with(settings)?, random_password()?)?;
         server.initialise()?;
         server.start_on_a_free_port()?;
         Ok(server)
+    }
+
+    /// Everything but data and process: a directory of its own, and the watchdog that removes it.
+    fn prepare(settings: Settings, password: String) -> Result<Self, ServerError> {
+        let bin = binaries::find()?;
+        let account = Account::needed()?;
+        let directory = temporary_directory(account.as_ref())?;
+        let watchdog = Watchdog::start(directory.path())?;
+        let (data, log) = (directory.path().join("data"), directory.path().join("server.log"));
+        let inner = Inner { child: None, settings, reloads: 0, watchdog, _directory: directory };
+        Ok(Self { bin, account, port: 0, password, inner: Mutex::new(inner), data, log })
     }
 
     /// The address of a database for the superuser:
@@ -144,12 +143,18 @@ impl PostgresServer {
     /// # Errors
     /// `psql` is missing, or the first error that the server reported.
     pub fn psql(&self, database: &str, sql: &str) -> Result<String, ServerError> {
-        let mut command = command(&binaries::psql(&self.bin)?);
-        command
-            .args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", SUPERUSER])
-            .args(["-p", &self.port.to_string(), "-d", database, "-c", sql])
-            .env("PGPASSWORD", &self.password);
+        let mut command = self.client("psql")?;
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]).args(["-d", database, "-c", sql]);
         run("psql", &mut command)
+    }
+
+    /// A client program that reaches this server as the superuser and never asks for a password.
+    fn client(&self, program: &'static str) -> Result<Command, ServerError> {
+        let mut command = command(&binaries::client(&self.bin, program)?);
+        command
+            .args(["-w", "-h", "127.0.0.1", "-U", SUPERUSER, "-p", &self.port.to_string()])
+            .env("PGPASSWORD", &self.password);
+        Ok(command)
     }
 
     /// Changes a setting and has the server read it again. On return every new connection sees
@@ -186,7 +191,36 @@ impl PostgresServer {
     /// # Errors
     /// The operating system refuses, or a process does not go within two minutes.
     pub fn kill(&self) -> Result<(), ServerError> {
+        self.kill_locked(&mut self.lock())
+    }
+
+    /// Starts the server again on the same port and data, stopping it first if it runs. After
+    /// [`kill`](Self::kill) this is a crash recovery. On return it accepts connections.
+    ///
+    /// # Errors
+    /// It does not start: for example because another process has taken the port meanwhile.
+    pub fn restart(&self) -> Result<(), ServerError> {
         let mut inner = self.lock();
+        self.stop_locked(&mut inner)?;
+        self.start_locked(&mut inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves the fields whole: each is assigned in one step.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop_locked(&self, inner: &mut Inner) -> Result<(), ServerError> {
+        let Some(child) = &mut inner.child else { return Ok(()) };
+        signal(child.id(), Signal::INT).map_err(ServerError::io("cannot signal the server"))?;
+        if !wait_until(BOUND, || matches!(child.try_wait(), Ok(Some(_)))) {
+            return Err(self.failure("did not stop"));
+        }
+        inner.child = None;
+        inner.watchdog.watch(None)
+    }
+
+    fn kill_locked(&self, inner: &mut Inner) -> Result<(), ServerError> {
         let Some(mut child) = inner.child.take() else { return Ok(()) };
         let postmaster = child.id();
         // Stopped first, so that it neither starts another process nor reports the dead ones.
@@ -204,34 +238,12 @@ impl PostgresServer {
         Err(self.failure("left processes behind after SIGKILL"))
     }
 
-    /// Starts the server again on the same port and data, stopping it first if it runs. After
-    /// [`kill`](Self::kill) this is a crash recovery. On return it accepts connections.
-    ///
-    /// # Errors
-    /// It does not start: for example because another process has taken the port meanwhile.
-    pub fn restart(&self) -> Result<(), ServerError> {
-        let mut inner = self.lock();
-        self.stop_locked(&mut inner)?;
-        self.write_settings(&mut inner)?;
-        match self.launch(&mut inner)? {
+    fn start_locked(&self, inner: &mut Inner) -> Result<(), ServerError> {
+        self.write_settings(inner)?;
+        match self.launch(inner)? {
             Launch::Ready => Ok(()),
             Launch::Ended(status) => Err(self.failure(&format!("ended at its start ({status})"))),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic elsewhere leaves the fields whole: each is assigned in one step.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stop_locked(&self, inner: &mut Inner) -> Result<(), ServerError> {
-        let Some(child) = &mut inner.child else { return Ok(()) };
-        signal(child.id(), Signal::INT).map_err(ServerError::io("cannot signal the server"))?;
-        if !wait_until(BOUND, || matches!(child.try_wait(), Ok(Some(_)))) {
-            return Err(self.failure("did not stop"));
-        }
-        inner.child = None;
-        inner.watchdog.watch(None)
     }
 
     /// `initdb`, with the password handed over in a file that only the server's user may read.
@@ -368,6 +380,18 @@ impl Drop for PostgresServer {
             drop(inner.watchdog.watch(None));
         }
     }
+}
+
+/// A directory that only the server's user may enter.
+fn temporary_directory(account: Option<&Account>) -> Result<TempDir, ServerError> {
+    let parent = account.map_or_else(|| Ok(std::env::temp_dir()), Account::temporary_directory)?;
+    let directory = tempfile::Builder::new()
+        .prefix("pactum-postgres-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .map_err(ServerError::io("cannot make a temporary directory"))?;
+    account.map_or(Ok(()), |account| account.own(directory.path()))?;
+    Ok(directory)
 }
 
 /// How a start went.

@@ -17,6 +17,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("max_prepared_transactions", "100"),
     ("shared_buffers", "16MB"),
     ("max_wal_size", "256MB"),
+    // A standby that was cut off for a while finds what it missed.
+    ("wal_keep_size", "64MB"),
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
     ("log_line_prefix", "%m [%p] %q%d %a "),
@@ -66,6 +68,11 @@ impl Settings {
         }
         self.0.insert(name.to_owned(), value.to_owned());
         Ok(())
+    }
+
+    /// Back to the server's default.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
     }
 
     /// The text of the file.

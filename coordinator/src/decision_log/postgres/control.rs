@@ -4,16 +4,15 @@
 //! inherit, which is how sqlx's pool loses writes that it acknowledged (`dependencies.md`, finding
 //! 1). So each piece of work runs to its end in a task of its own, whoever waits for it; and a
 //! connection goes back to the idle ones only after its work ended well. There is no reset to
-//! forget: whatever saw an error is closed.
+//! forget: whatever saw an error is closed. So is one whose era has passed, and what it answered is
+//! thrown away: it may come from a server that was replaced.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::future::BoxFuture;
-use sqlx::postgres::PgConnectOptions;
 use tokio::sync::Semaphore;
 
-use super::session::{Commits, Session};
+use super::session::{Commits, Server, Session, SessionError};
 use crate::decision_log::DecisionLogError;
 
 /// Connections of one kind at most. Heartbeats, look-ups and end records are short; the limit only
@@ -23,17 +22,16 @@ const CONNECTIONS_MAX: usize = 4;
 /// A few connections of one kind.
 #[derive(Debug)]
 pub(super) struct Control {
-    options: PgConnectOptions,
+    server: Arc<Server>,
     commits: Commits,
-    limit: Duration,
     idle: Mutex<Vec<Session>>,
     permits: Semaphore,
 }
 
 impl Control {
-    pub(super) fn new(options: PgConnectOptions, commits: Commits, limit: Duration) -> Arc<Self> {
+    pub(super) fn new(server: &Arc<Server>, commits: Commits) -> Arc<Self> {
         let permits = Semaphore::new(CONNECTIONS_MAX);
-        Arc::new(Self { options, commits, limit, idle: Mutex::default(), permits })
+        Arc::new(Self { server: Arc::clone(server), commits, idle: Mutex::default(), permits })
     }
 
     /// Runs `work` on a connection of its own, to its end, also if the caller goes away.
@@ -48,12 +46,15 @@ impl Control {
                 Ok(permit) => permit,
                 Err(closed) => return Err(DecisionLogError::Database(Box::new(closed))),
             };
-            let idle = this.idle().pop();
+            let idle = this.idle().pop().filter(|session| this.is_current(session));
             let mut session = match idle {
                 Some(session) => session,
-                None => Session::connect(&this.options, this.commits, this.limit).await?,
+                None => this.server.session(this.commits).await?,
             };
-            let result = work(&mut session).await;
+            let mut result = work(&mut session).await;
+            if result.is_ok() && !this.is_current(&session) {
+                result = Err(SessionError::Outdated.into());
+            }
             match &result {
                 Ok(_) => this.idle().push(session),
                 // The others were probably lost with it, as when the server restarts.
@@ -65,6 +66,10 @@ impl Control {
             Ok(result) => result,
             Err(panicked) => Err(DecisionLogError::Database(Box::new(panicked))),
         }
+    }
+
+    fn is_current(&self, session: &Session) -> bool {
+        session.era.is_some_and(|era| self.server.ledger.is_current(era))
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {

@@ -8,13 +8,32 @@ pub(super) const START: &str = "\
 WITH fence AS (INSERT INTO pactum.incarnations (id, address) VALUES ($1, $2) RETURNING id)
 INSERT INTO pactum.progress (incarnation) SELECT id FROM fence";
 
-/// `$1` incarnation. The reading half sees the state before the beat, which is as good.
-pub(super) const HEARTBEAT: &str = "\
+/// Columns about replication. What a standby does is hidden from a role that may not see it.
+macro_rules! replication_columns {
+    () => {
+        "current_setting('synchronous_standby_names') AS standby_names,
+       (SELECT count(*) FROM pg_stat_replication r
+        WHERE r.sync_state IN ('sync', 'quorum') AND r.state = 'streaming') AS standbys_confirmed,
+       (SELECT count(*) FROM pg_stat_replication r WHERE r.state IS NULL) AS standbys_hidden"
+    };
+}
+
+/// `$1` incarnation. The reading half sees the state before the beat, which is as good. Doubted by
+/// absence is whoever has no row.
+pub(super) const HEARTBEAT: &str = concat!(
+    "\
 WITH beat AS (UPDATE pactum.progress SET beats = beats + 1 WHERE incarnation = $1)
-SELECT s.floor, i.id, i.address, coalesce(p.beats, 0) AS beats
+SELECT s.floor, s.switches, i.id, i.address, coalesce(p.beats, 0) AS beats,
+       (SELECT count(*) FROM pactum.incarnations d WHERE d.doubted) AS doubted,
+       coalesce((SELECT o.doubted FROM pactum.incarnations o WHERE o.id = $1), s.absent_doubted) AS own_doubted,
+       (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::int8 AS position,
+       ",
+    replication_columns!(),
+    "
 FROM pactum.log_state s
 LEFT JOIN pactum.incarnations i ON i.ended_at IS NULL
-LEFT JOIN pactum.progress p ON p.incarnation = i.id";
+LEFT JOIN pactum.progress p ON p.incarnation = i.id"
+);
 
 /// `$1` incarnation.
 pub(super) const END: &str =
@@ -26,7 +45,8 @@ SELECT s.floor, d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.rea
        d.branches, d.details, d.format
 FROM pactum.log_state s LEFT JOIN pactum.decisions d ON d.gid = ANY ($1)";
 
-/// Ended ones that are not recovered, or left stragglers (whoever recovered them may have died since);
+/// Ended ones that are not recovered, or left stragglers (whoever recovered them may have died since; one
+/// that is listed without a record leaves nothing to drive);
 /// and owners of commits that have no row at all, which count as ended. The owners are found by
 /// hopping from one to the next in the index, not by reading all commits.
 pub(super) const UNRECOVERED: &str = "\
@@ -39,7 +59,9 @@ WITH RECURSIVE owners AS (
 )
 SELECT i.id FROM pactum.incarnations i
 WHERE i.ended_at IS NOT NULL
-  AND (i.recovered_at IS NULL OR EXISTS (SELECT FROM pactum.stragglers t WHERE t.incarnation = i.id))
+  AND (i.recovered_at IS NULL
+       OR EXISTS (SELECT FROM pactum.stragglers t JOIN pactum.decisions d ON d.gid = t.gid
+                  WHERE t.incarnation = i.id))
 UNION
 SELECT o.incarnation FROM owners o
 WHERE o.incarnation IS NOT NULL
@@ -66,10 +88,11 @@ WITH mark AS (
 SELECT gid, incarnation, number, decision, reason_kind, reason_message, branches, details, format
 FROM unfinished ORDER BY number, gid LIMIT $3";
 
-/// `$1` incarnation. One without a row gets one, so that it need not be recovered again and again.
-/// A live one is left alone.
+/// `$1` incarnation. One without a row gets one, so that it need not be recovered again and again; its doubt
+/// stays. A live one is left alone.
 pub(super) const MARK_RECOVERED: &str = "\
-INSERT INTO pactum.incarnations AS i (id, address, ended_at, recovered_at) VALUES ($1, '', now(), now())
+INSERT INTO pactum.incarnations AS i (id, address, ended_at, recovered_at, doubted)
+SELECT $1, '', now(), now(), s.absent_doubted FROM pactum.log_state s
 ON CONFLICT (id) DO UPDATE SET recovered_at = now()
 WHERE i.ended_at IS NOT NULL AND i.recovered_at IS NULL";
 
@@ -127,7 +150,8 @@ WHERE floor < $1 AND NOT $2 AND NOT EXISTS (
     WHERE i.recovered_at IS NULL AND d.gid <= $1
       AND NOT EXISTS (SELECT FROM pactum.stragglers t WHERE t.gid = d.gid))";
 
-/// `$1` limit. Spares unfinished commits, and what an operator still has to look at.
+/// `$1` limit. Spares unfinished commits, and what an operator still has to look at. Stragglers without a
+/// record go too: under the floor none can appear any more.
 pub(super) const DELETE_BELOW_FLOOR: &str = "\
 WITH doomed AS (
     SELECT d.gid FROM pactum.decisions d
@@ -138,10 +162,22 @@ WITH doomed AS (
 ), idle AS (
     DELETE FROM pactum.undecided WHERE gid IN (
         SELECT gid FROM pactum.undecided WHERE gid <= (SELECT floor FROM pactum.log_state) LIMIT $1)
+), empty AS (
+    DELETE FROM pactum.stragglers t WHERE t.gid <= (SELECT floor FROM pactum.log_state)
+      AND NOT EXISTS (SELECT FROM pactum.decisions d WHERE d.gid = t.gid)
 ), gone AS (
     DELETE FROM pactum.decisions WHERE gid IN (SELECT gid FROM doomed) RETURNING 1
 )
 SELECT count(*) FROM gone";
+
+/// `$1` age in seconds. What owners left undecided that were recovered, or have no row, is closed by the
+/// inquiries of its branches; these records are of use to people only, and not for long.
+pub(super) const DELETE_UNDECIDED_OF_THE_DEAD: &str = "\
+DELETE FROM pactum.undecided WHERE gid IN (
+    SELECT u.gid FROM pactum.undecided u
+    WHERE u.began_at < now() - make_interval(secs => $1)
+      AND NOT EXISTS (SELECT FROM pactum.incarnations i WHERE i.id = u.incarnation AND i.recovered_at IS NULL)
+    LIMIT 5000)";
 
 /// `$1` age in seconds. In gid order from the floor up, to just before the first that is younger: so
 /// no record is forgotten before its time, whatever time a caller's clock put into a gid. At most
@@ -167,13 +203,16 @@ macro_rules! decided_columns {
 FROM pactum.decisions d
 LEFT JOIN pactum.incarnations i ON i.id = d.incarnation
 LEFT JOIN pactum.progress p ON p.incarnation = d.incarnation
-WHERE ($1::uuid IS NULL OR d.gid < $1)
+WHERE d.gid < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+  AND d.gid >= coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid)
+  AND d.gid <= coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
   AND ($2::text IS NULL OR replace(d.gid::text, '-', '') LIKE $2 || '%'
        OR replace(d.gid::text, '-', '') LIKE '%' || $2)"
     };
 }
 
-/// `$1` only gids below, `$2` part of the gid in hexadecimal digits, `$3` limit.
+/// `$1` only gids below, `$2` part of the gid in hexadecimal digits, `$3` limit, `$4` only this gid. Ranges,
+/// since the key is not used under an OR.
 pub(super) const LIST_DECIDED: &str = concat!(decided_columns!(), " ORDER BY d.gid DESC LIMIT $3");
 
 /// As [`LIST_DECIDED`]. The candidates are found by the marks, not by reading all commits.
@@ -195,7 +234,9 @@ pub(super) const LIST_UNDECIDED: &str = "\
 SELECT u.gid, u.incarnation, u.branches, u.details, u.format,
        (extract(epoch FROM now() - u.began_at) * 1000)::int8 AS age_millis
 FROM pactum.undecided u
-WHERE ($1::uuid IS NULL OR u.gid < $1)
+WHERE u.gid < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+  AND u.gid >= coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid)
+  AND u.gid <= coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
   AND ($2::text IS NULL OR replace(u.gid::text, '-', '') LIKE $2 || '%'
        OR replace(u.gid::text, '-', '') LIKE '%' || $2)
   AND NOT EXISTS (SELECT FROM pactum.decisions d WHERE d.gid = u.gid)
@@ -205,3 +246,94 @@ ORDER BY u.gid DESC LIMIT $3";
 pub(super) const HEURISTICS_OF: &str = "\
 SELECT gid, branch, incarnation, resource, instance, marker, outcome FROM pactum.heuristics
 WHERE gid = ANY ($1) ORDER BY gid, branch";
+
+/// Which server this is. See `adoption.rs` for why the timeline is read from there.
+macro_rules! server_columns {
+    () => {
+        "c.system_identifier AS system,
+       ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 AS timeline"
+    };
+}
+
+/// Needs no schema.
+pub(super) const SERVER: &str = concat!("SELECT ", server_columns!(), " FROM pg_control_system() c");
+
+/// Which server this is, and which one the log says it is on.
+pub(super) const OBSERVE: &str = concat!(
+    "SELECT ",
+    server_columns!(),
+    ", (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::int8 AS position,
+       s.system_identifier AS stored_system, s.timeline AS stored_timeline, s.switches
+FROM pg_control_system() c CROSS JOIN pactum.log_state s"
+);
+
+/// Waits for every batch in flight and holds those that follow, in the order in which they lock too.
+pub(super) const LOCK_HISTORY: &str = "LOCK TABLE pactum.incarnations IN EXCLUSIVE MODE; \
+LOCK TABLE pactum.log_state IN EXCLUSIVE MODE";
+
+/// As [`LOCK_HISTORY`], where the floor and the switches are left alone.
+pub(super) const LOCK_INCARNATIONS: &str = "LOCK TABLE pactum.incarnations IN EXCLUSIVE MODE";
+
+/// `$1` system, `$2` timeline.
+pub(super) const INTRODUCE: &str = "UPDATE pactum.log_state SET system_identifier = $1, timeline = $2";
+
+/// `$1` system and `$2` timeline if they are others now, `$3` least number of switches.
+pub(super) const SWITCH: &str = "\
+UPDATE pactum.log_state SET system_identifier = coalesce($1, system_identifier),
+    timeline = coalesce($2, timeline), switches = greatest(switches + 1, $3), absent_doubted = true";
+
+/// Goes with [`SWITCH`].
+pub(super) const DOUBT: &str =
+    "UPDATE pactum.incarnations SET ended_at = now(), doubted = true WHERE ended_at IS NULL";
+
+/// `$1` gids. Those that neither stand nor were forgotten.
+pub(super) const MISSING: &str = "\
+SELECT w.gid FROM unnest($1::uuid[]) AS w (gid) CROSS JOIN pactum.log_state s
+WHERE w.gid > s.floor AND NOT EXISTS (SELECT FROM pactum.decisions d WHERE d.gid = w.gid)
+ORDER BY w.gid";
+
+/// `$1` incarnation. One in doubt, or one without a row where that is in doubt.
+pub(super) const RELEASE_ONE: &str = "\
+INSERT INTO pactum.incarnations AS i (id, address, ended_at)
+SELECT $1, '', now() FROM pactum.log_state s
+WHERE s.absent_doubted OR EXISTS (SELECT FROM pactum.incarnations k WHERE k.id = $1)
+ON CONFLICT (id) DO UPDATE SET doubted = false WHERE i.doubted";
+
+/// The same: whose word it is stands in the event.
+pub(super) const VOUCH: &str = RELEASE_ONE;
+
+pub(super) const RELEASE_ALL: &str = "UPDATE pactum.incarnations SET doubted = false WHERE doubted";
+
+/// Goes with [`RELEASE_ALL`].
+pub(super) const RELEASE_ABSENT: &str = "UPDATE pactum.log_state SET absent_doubted = false";
+
+/// `$1` kind, `$2` incarnation or null, `$3` detail.
+pub(super) const NOTE: &str = "INSERT INTO pactum.events (kind, incarnation, detail) VALUES ($1, $2, $3)";
+
+/// At least one row, for the state.
+pub(super) const STATUS: &str = concat!(
+    "\
+SELECT s.floor, s.switches, s.absent_doubted, i.id, i.address, i.ended_at IS NULL AS live,
+       i.recovered_at IS NOT NULL AS recovered, i.doubted,
+       ",
+    replication_columns!(),
+    "
+FROM pactum.log_state s LEFT JOIN pactum.incarnations i
+  ON i.ended_at IS NULL OR i.doubted OR i.recovered_at IS NULL
+ORDER BY i.started_at, i.id"
+);
+
+/// `$1` limit.
+pub(super) const EVENTS: &str = "\
+SELECT (extract(epoch FROM at) * 1000000)::int8 AS micros, kind, incarnation, who, detail
+FROM pactum.events ORDER BY id DESC LIMIT $1";
+
+/// Tries an insert and takes it back: a log that answers SELECT may still be full or read-only.
+pub(super) const PROBE: &str = "\
+BEGIN;
+INSERT INTO pactum.decisions (gid, incarnation, number, decision, reason_kind, reason_message)
+VALUES (gen_random_uuid(), gen_random_uuid(), 0, 'abort', 'requested', 'probe');
+ROLLBACK";
+
+/// Fails in a database that was made read-only since.
+pub(super) const CHECK: &str = "SELECT 1 / (current_setting('transaction_read_only') = 'off')::int";

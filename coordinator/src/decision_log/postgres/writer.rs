@@ -8,30 +8,39 @@
 //! * `ORDER BY gid`: two batches that meet on several gids wait in one order and never deadlock;
 //! * what was not inserted is read by a *second* statement, whose snapshot is taken after the wait:
 //!   a union within the first sees neither the new row nor the old;
+//! * a closing holds its owner's row `FOR SHARE`, so putting an owner in doubt waits for the closings that
+//!   saw it without, and one that waited sees the doubt (`adoption.rs`); it is tested in the statement that
+//!   writes, and concerns rows that would be written only: what stands is read as ever;
 //! * such rows are handed out after a barrier, a forced write later than the reading (B6);
 //! * one statement without BEGIN: nothing can be left open, and one force serves the batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
-use pactum_core::id::{Gid, Incarnation};
+use pactum_core::id::{Gid, Incarnation, TransactionId};
 use pactum_core::outcome::{Decision, DecisionRecord, ProposalResult};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::rows;
-use super::session::{Session, SessionError};
+use super::ledger::{Era, Written};
+use super::session::{Commits, Server, Session, SessionError};
+use super::{rows, sql};
 use crate::decision_log::batch::rounds;
-use crate::decision_log::codec::{DecisionColumns, FORMAT};
-use crate::decision_log::{DecisionLogError, DecisionWriter, Proposal};
+use crate::decision_log::codec::{self, DecisionColumns, FORMAT};
+use crate::decision_log::{DecisionLogError, DecisionWriter, Proposal, WriterProblem};
 
-/// `$1` our incarnation, `$2`… the columns, `$10` the format. A commit needs its own incarnation's
-/// fence; the sub-select is evaluated only when there is a commit, so aborts wait for no fence.
+/// `$1` our incarnation, `$2`… the columns, `$10` the format, `$11` the owners of the aborts, each once. A
+/// commit needs its own incarnation's fence; the sub-select is evaluated only when there is a commit,
+/// so aborts wait for no fence. Owners are locked in one order, as gids are.
 const INSERT: &str = "\
 WITH fence AS MATERIALIZED (
     SELECT id FROM pactum.incarnations WHERE id = $1 AND ended_at IS NULL FOR SHARE
+), owners AS MATERIALIZED (
+    SELECT id, doubted FROM pactum.incarnations WHERE id = ANY ($11::uuid[]) ORDER BY id FOR SHARE
 ), state AS MATERIALIZED (
-    SELECT floor FROM pactum.log_state FOR SHARE
+    SELECT floor, absent_doubted FROM pactum.log_state FOR SHARE
 )
 INSERT INTO pactum.decisions
     (gid, incarnation, number, decision, reason_kind, reason_message, branches, details, format)
@@ -40,14 +49,20 @@ SELECT p.gid, p.incarnation, p.number, p.decision, p.reason_kind, p.reason_messa
 FROM state CROSS JOIN unnest($2::uuid[], $3::uuid[], $4::int8[], $5::text[], $6::text[], $7::text[],
                              $8::text[], $9::text[])
     AS p (gid, incarnation, number, decision, reason_kind, reason_message, branches, details)
-WHERE p.gid > state.floor AND (p.number = 0 OR p.incarnation = (SELECT id FROM fence))
+LEFT JOIN owners o ON o.id = p.incarnation AND p.number = 0
+WHERE p.gid > state.floor
+  AND CASE p.number WHEN 0 THEN NOT coalesce(o.doubted, state.absent_doubted)
+                    ELSE p.incarnation = (SELECT id FROM fence) END
 ORDER BY p.gid
 ON CONFLICT (gid) DO NOTHING
 RETURNING gid";
 
-/// At least one row, for the floor and the fence; then a row for each gid that stands.
+/// `$1` gids, `$2` our incarnation, `$3` owners. At least one row, for the floor, the fence and the owners
+/// that are in doubt; then a row for each gid that stands.
 const READ: &str = "\
 SELECT s.floor,
+       ARRAY(SELECT w.id FROM unnest($3::uuid[]) AS w (id) LEFT JOIN pactum.incarnations k ON k.id = w.id
+             WHERE coalesce(k.doubted, s.absent_doubted)) AS doubted,
        EXISTS (SELECT FROM pactum.incarnations i WHERE i.id = $2 AND i.ended_at IS NULL) AS live,
        d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message, d.branches,
        d.details, d.format
@@ -56,7 +71,10 @@ FROM pactum.log_state s LEFT JOIN pactum.decisions d ON d.gid = ANY ($1)";
 /// The writer of one lane.
 #[derive(Debug)]
 pub(super) struct PostgresWriter {
+    server: Arc<Server>,
     session: Session,
+    era: Era,
+    problem: Option<WriterProblem>,
     /// A statement was begun and not answered: nothing more may be sent here.
     spent: bool,
 }
@@ -71,20 +89,44 @@ struct Answers {
 struct Found {
     floor: Gid,
     live: bool,
+    /// Owners in doubt.
+    doubted: BTreeSet<Uuid>,
     /// `None`: a row stands that cannot be read.
     records: BTreeMap<Gid, Option<DecisionRecord>>,
 }
 
 impl PostgresWriter {
-    pub(super) fn new(session: Session) -> Self {
-        Self { session, spent: false }
+    /// A connection of its own, on which a write was tried.
+    pub(super) async fn open(server: Arc<Server>) -> Result<Self, DecisionLogError> {
+        let mut session = server.session(Commits::Forced).await?;
+        server.check_standbys(&session)?;
+        server.is_short.store(false, Ordering::Relaxed);
+        session.execute(sql::PROBE).await?;
+        let era = session.era.ok_or(SessionError::Outdated)?;
+        Ok(Self { server, session, era, problem: None, spent: false })
+    }
+
+    /// Keeps why this writer is spent.
+    fn failed(&mut self, error: &SessionError) {
+        let text = error.to_string();
+        self.problem = Some(WriterProblem { text, refuses_writes: error.refuses_writes() });
+    }
+
+    /// Why nothing may be written now, if so.
+    fn check_standbys(&mut self) -> Result<(), SessionError> {
+        if !self.server.is_short.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let text = "fewer synchronous standbys are configured than log_standbys_min asks for".to_owned();
+        self.problem = Some(WriterProblem { text, refuses_writes: true });
+        Err(SessionError::Outdated)
     }
 
     /// Writes proposals of different gids, sorted by gid.
     async fn write_distinct(
         &mut self,
         incarnation: Incarnation,
-        rows: &[(&Proposal, DecisionColumns)],
+        rows: &[Row<'_>],
     ) -> Result<Answers, SessionError> {
         let mut won = self.insert(incarnation, rows).await?;
         if won.len() == rows.len() {
@@ -95,7 +137,7 @@ impl PostgresWriter {
         let gids = rows.iter().map(|(proposal, _)| proposal.record.id.gid);
         let open: Vec<Uuid> = gids.filter(|gid| !is_won(gid)).map(|gid| *gid.as_uuid()).collect();
         // If that fails, what was inserted is durable all the same.
-        let found = self.read_and_force(incarnation, &open).await;
+        let found = self.read_and_force(incarnation, &open, owners(rows)).await;
         if let Err(error) = &found {
             tracing::warn!(%error, rows = open.len(), "what stands in the decision log could not be read");
         }
@@ -113,7 +155,7 @@ impl PostgresWriter {
     async fn insert(
         &mut self,
         incarnation: Incarnation,
-        rows: &[(&Proposal, DecisionColumns)],
+        rows: &[Row<'_>],
     ) -> Result<Vec<Uuid>, SessionError> {
         let ids = || rows.iter().map(|(proposal, _)| proposal.record.id);
         let columns = || rows.iter().map(|(_, columns)| columns);
@@ -136,6 +178,7 @@ impl PostgresWriter {
             .bind(branches)
             .bind(details)
             .bind(FORMAT)
+            .bind(owners(rows))
             .fetch_all(&mut self.session.connection);
         self.session.notices.watch(self.session.limit, statement).await
     }
@@ -145,28 +188,31 @@ impl PostgresWriter {
         &mut self,
         incarnation: Incarnation,
         gids: &[Uuid],
+        owners: Vec<Uuid>,
     ) -> Result<Found, DecisionLogError> {
-        let statement =
-            sqlx::query(READ).bind(gids).bind(*incarnation.as_uuid()).fetch_all(&mut self.session.connection);
+        let statement = sqlx::query(READ).bind(gids).bind(*incarnation.as_uuid()).bind(owners);
+        let statement = statement.fetch_all(&mut self.session.connection);
         let rows = self.session.notices.watch(self.session.limit, statement).await?;
-        self.session.barrier().await?;
+        self.session.make_known_durable().await?;
         let Some(first) = rows.first() else {
             return Err(rows::no_state());
         };
         let mut found = Found {
             floor: Gid::from_uuid(first.try_get("floor").map_err(SessionError::from)?),
             live: first.try_get("live").map_err(SessionError::from)?,
+            doubted: first
+                .try_get::<Vec<Uuid>, _>("doubted")
+                .map_err(SessionError::from)?
+                .into_iter()
+                .collect(),
             records: BTreeMap::new(),
         };
         for row in &rows {
             let Some(gid) = row.try_get::<Option<Uuid>, _>("gid").map_err(SessionError::from)? else {
                 continue;
             };
-            let record = rows::decision(row);
-            if let Err(error) = &record {
-                tracing::error!(%gid, %error, "a record in the decision log cannot be read");
-            }
-            found.records.insert(Gid::from_uuid(gid), record.ok());
+            let gid = Gid::from_uuid(gid);
+            found.records.insert(gid, codec::or_unknown(gid, rows::decision(row)));
         }
         Ok(found)
     }
@@ -174,7 +220,7 @@ impl PostgresWriter {
 
 impl Found {
     fn result(&self, proposal: &Proposal) -> ProposalResult {
-        let gid = proposal.record.id.gid;
+        let TransactionId { incarnation, gid } = proposal.record.id;
         // The floor first: what lies under it is not answered, whether or not its row is deleted yet.
         if gid <= self.floor {
             return ProposalResult::Forgotten;
@@ -182,11 +228,50 @@ impl Found {
         match (self.records.get(&gid), proposal.record.decision) {
             (Some(Some(record)), _) => ProposalResult::Lost(Box::new(record.clone())),
             (None, Decision::Commit) if !self.live => ProposalResult::Fenced,
+            (None, Decision::Abort) if self.doubted.contains(incarnation.as_uuid()) => {
+                ProposalResult::Doubted
+            }
             // A row that cannot be read. Or neither inserted nor there: what stood in the way has been deleted
             // since, or its writer failed; the next attempt will show.
             (Some(None) | None, _) => ProposalResult::Unknown,
         }
     }
+}
+
+/// A proposal, ready to be written.
+type Row<'a> = (&'a Proposal, DecisionColumns);
+
+/// Whose transactions are to be closed, each once.
+fn owners(rows: &[Row<'_>]) -> Vec<Uuid> {
+    let aborts = rows.iter().filter(|(proposal, _)| proposal.record.decision == Decision::Abort);
+    let owners: BTreeSet<Uuid> =
+        aborts.map(|(proposal, _)| *proposal.record.id.incarnation.as_uuid()).collect();
+    owners.into_iter().collect()
+}
+
+/// What the ledger is told of an answered batch.
+fn written(rows: &[Row<'_>], results: &[ProposalResult]) -> Written {
+    let mut written = Written::default();
+    for ((proposal, _), result) in rows.iter().zip(results) {
+        let gid = proposal.record.id.gid;
+        match result {
+            ProposalResult::Won => written.won = Some(gid),
+            ProposalResult::Lost(_) => written.found.push(gid),
+            ProposalResult::Unknown if proposal.record.decision == Decision::Commit => {
+                written.unknown.push(gid);
+            }
+            // A closing that nobody heard of binds nobody: its owner is ended if it is lost.
+            ProposalResult::Unknown
+            | ProposalResult::Fenced
+            | ProposalResult::Forgotten
+            | ProposalResult::Doubted => {}
+        }
+        // Doubted is no answer to an earlier attempt.
+        if !matches!(result, ProposalResult::Unknown | ProposalResult::Doubted) {
+            written.settled.push(gid);
+        }
+    }
+    written
 }
 
 #[async_trait]
@@ -198,22 +283,36 @@ impl DecisionWriter for PostgresWriter {
         }
         // Set while statements run, so that a write which was cancelled spends the writer.
         self.spent = true;
+        if self.check_standbys().is_err() {
+            return results;
+        }
         for round in rounds(incarnation, proposals) {
-            let (places, rows): (Vec<usize>, Vec<_>) = round.into_iter().unzip();
-            match self.write_distinct(incarnation, &rows).await {
-                Ok(answers) => {
-                    for (place, result) in places.into_iter().zip(answers.results) {
-                        results[place] = result;
-                    }
-                    if answers.spent {
-                        return results;
-                    }
-                }
+            let (places, rows): (Vec<usize>, Vec<Row<'_>>) = round.into_iter().unzip();
+            let commits = rows.iter().filter(|(proposal, _)| proposal.record.decision == Decision::Commit);
+            let commits = commits.map(|(proposal, _)| proposal.record.id.gid).collect();
+            let Some(ticket) = self.server.ledger.begin(self.era, commits) else {
+                self.failed(&SessionError::Outdated);
+                return results;
+            };
+            let answers = match self.write_distinct(incarnation, &rows).await {
+                Ok(answers) => answers,
                 Err(error) => {
-                    let rows = rows.len();
-                    tracing::warn!(%error, rows, "the decision log's answer to a batch is unknown");
-                    return results;
+                    let count = rows.len();
+                    tracing::warn!(%error, rows = count, "the decision log's answer to a batch is unknown");
+                    self.failed(&error);
+                    Answers { results: vec![ProposalResult::Unknown; count], spent: true }
                 }
+            };
+            if !self.server.ledger.end(ticket, written(&rows, &answers.results)) {
+                tracing::warn!("an answer came from a log that has been replaced since, and counts as lost");
+                self.failed(&SessionError::Outdated);
+                return results;
+            }
+            for (place, result) in places.into_iter().zip(answers.results) {
+                results[place] = result;
+            }
+            if answers.spent {
+                return results;
             }
         }
         self.spent = false;
@@ -223,8 +322,23 @@ impl DecisionWriter for PostgresWriter {
     async fn check(&mut self) -> Result<(), DecisionLogError> {
         // As in `write`: spent unless this comes to its end.
         let was_spent = std::mem::replace(&mut self.spent, true);
-        self.session.execute("SELECT").await?;
+        let is_current = self.server.ledger.is_current(self.era);
+        let checked = match self.check_standbys() {
+            Ok(()) if is_current => self.session.execute(sql::CHECK).await,
+            Ok(()) => Err(SessionError::Outdated),
+            Err(short) => Err(short),
+        };
+        if let Err(error) = checked {
+            if self.problem.is_none() {
+                self.failed(&error);
+            }
+            return Err(error.into());
+        }
         self.spent = was_spent;
         Ok(())
+    }
+
+    fn problem(&self) -> Option<WriterProblem> {
+        self.problem.clone()
     }
 }

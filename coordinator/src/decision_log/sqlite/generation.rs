@@ -3,7 +3,8 @@
 //! Presumed abort lives on absence: no record means abort. A file that was rewound lacks records that
 //! once stood, and would turn told commits into aborts. So a number is kept in the log and in a file
 //! beside it, and moved on in both at each opening and now and then while the log runs. A copy that
-//! was made before the last move does not fit the file beside it any more, and is refused.
+//! was made before the last move does not fit the file beside it any more: then all incarnations that had
+//! not ended are in doubt (`decision_log.rs`), and the numbers go on above both.
 //!
 //! ```text
 //!  beside: "7"  ──1──▶ "7 8"  ──────────────3──▶ "8"
@@ -18,10 +19,15 @@ use std::path::Path;
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::{beside, database};
+use super::{beside, database, doubt};
 use crate::decision_log::DecisionLogError;
 
-/// Checks the two numbers against each other and moves both on. Durable on return.
+/// Checks the two numbers against each other and moves both on, after having put in doubt what is not
+/// certain any more if they do not fit. Durable on return.
+///
+/// # Errors
+/// An empty log beside the number of another one ([`DecisionLogError::Refused`]): its names, too, are
+/// others, so nobody would ever be released.
 pub(super) async fn advance(connection: &mut SqliteConnection, path: &Path) -> Result<(), DecisionLogError> {
     let inside: i64 = sqlx::query_scalar("SELECT generation FROM log_state")
         .fetch_one(&mut *connection)
@@ -42,16 +48,21 @@ pub(super) async fn advance(connection: &mut SqliteConnection, path: &Path) -> R
         None => inside == 0,
         Some(text) => text.split_whitespace().any(|number| number == inside.to_string()),
     };
-    if !fits {
-        let there = known.map_or("none".to_owned(), |text| format!("{:?}", text.trim()));
+    if !fits && inside == 0 {
         return Err(DecisionLogError::Refused {
             setting: "generation",
-            found: format!("{inside} in {} and {there} in {}", path.display(), file.display()),
-            remedy: "the log was put back from a copy or parted from its file, so missing records prove nothing: \
-                     restore the latest log, or have an operator settle what is in doubt and remove the file",
+            found: format!("0 in {}, which is new, and another in {}", path.display(), file.display()),
+            remedy: "put the log back that belongs to this file, or remove the file if this is to be another log",
         });
     }
-    let next = inside + 1;
+    let mut next = inside + 1;
+    if !fits {
+        let there = known.as_deref().unwrap_or("none").trim().to_owned();
+        let found = format!("the log's generation is {inside}, the file beside it has {there}");
+        doubt::doubt_all(connection, found).await?;
+        let newest = there.split_whitespace().filter_map(|number| number.parse::<i64>().ok()).max();
+        next = next.max(newest.unwrap_or(0).saturating_add(1));
+    }
     write(&file, format!("{inside} {next}\n")).await?;
     sqlx::query("UPDATE log_state SET generation = ?1")
         .bind(next)

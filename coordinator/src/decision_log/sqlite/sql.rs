@@ -10,18 +10,22 @@ INSERT INTO decisions (gid, incarnation, number, decision, reason_kind, reason_m
                        details, format, decided_at)
 SELECT p.value ->> 0, p.value ->> 1, p.value ->> 2, p.value ->> 3, p.value ->> 4, p.value ->> 5,
        p.value ->> 6, p.value ->> 7, ?3, ?4
-FROM json_each(?1) AS p, log_state AS s
+FROM json_each(?1) AS p, log_state AS s LEFT JOIN incarnations AS o ON o.id = p.value ->> 1
 WHERE p.value ->> 0 > s.floor
-  AND (p.value ->> 2 = 0
+  AND ((p.value ->> 2 = 0 AND NOT coalesce(o.doubted, s.absent_doubted))
        OR (p.value ->> 1 = ?2
            AND EXISTS (SELECT 1 FROM incarnations AS i WHERE i.id = ?2 AND i.ended_at IS NULL)))
 ORDER BY 1
 ON CONFLICT (gid) DO NOTHING
 RETURNING gid";
 
-/// `?1` gids, `?2` our incarnation. At least one row, for the floor and the fence.
+/// `?1` gids, `?2` our incarnation, `?3` owners. At least one row, for the floor, the fence and the owners
+/// that are in doubt.
 pub(super) const READ: &str = "\
 SELECT s.floor,
+       (SELECT json_group_array(w.value)
+        FROM json_each(?3) AS w LEFT JOIN incarnations AS i ON i.id = w.value
+        WHERE coalesce(i.doubted, s.absent_doubted)) AS doubted,
        EXISTS (SELECT 1 FROM incarnations AS i WHERE i.id = ?2 AND i.ended_at IS NULL) AS live,
        d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message, d.branches,
        d.details, d.format
@@ -35,7 +39,8 @@ pub(super) const START: &str = "INSERT INTO incarnations (id, address, started_a
 
 /// The beat itself is kept in memory.
 pub(super) const HEARTBEAT: &str = "\
-SELECT s.floor, i.id, i.address FROM log_state AS s LEFT JOIN incarnations AS i ON i.ended_at IS NULL";
+SELECT s.floor, i.id, i.address, (SELECT count(*) FROM incarnations WHERE doubted) AS doubted
+FROM log_state AS s LEFT JOIN incarnations AS i ON i.ended_at IS NULL";
 
 /// `?1` incarnation, `?2` now.
 pub(super) const END: &str = "UPDATE incarnations SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL";
@@ -50,7 +55,8 @@ WITH RECURSIVE owners (incarnation) AS (
 )
 SELECT i.id FROM incarnations AS i
 WHERE i.ended_at IS NOT NULL
-  AND (i.recovered_at IS NULL OR EXISTS (SELECT 1 FROM stragglers AS t WHERE t.incarnation = i.id))
+  AND (i.recovered_at IS NULL
+       OR EXISTS (SELECT 1 FROM stragglers AS t JOIN decisions AS d ON d.gid = t.gid WHERE t.incarnation = i.id))
 UNION
 SELECT o.incarnation FROM owners AS o
 WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incarnations AS i WHERE i.id = o.incarnation)
@@ -68,7 +74,8 @@ ORDER BY d.number, d.gid LIMIT ?3";
 
 /// `?1` incarnation, `?2` now.
 pub(super) const MARK_RECOVERED: &str = "\
-INSERT INTO incarnations (id, address, started_at, ended_at, recovered_at) VALUES (?1, '', ?2, ?2, ?2)
+INSERT INTO incarnations (id, address, started_at, ended_at, recovered_at, doubted)
+SELECT ?1, '', ?2, ?2, ?2, s.absent_doubted FROM log_state AS s WHERE true
 ON CONFLICT (id) DO UPDATE SET recovered_at = ?2 WHERE ended_at IS NOT NULL AND recovered_at IS NULL";
 
 /// `?1` incarnation, `?2` its mark.
@@ -136,6 +143,51 @@ SELECT gid FROM next
 WHERE gid < coalesce((SELECT min(gid) FROM next WHERE NOT old), 'g')
 ORDER BY gid DESC LIMIT 1";
 
+/// Listed by somebody and not in the log: nothing to drive, and no reason to recover their owner again.
+pub(super) const DELETE_EMPTY_STRAGGLERS: &str = "\
+DELETE FROM stragglers WHERE gid <= (SELECT floor FROM log_state)
+  AND NOT EXISTS (SELECT 1 FROM decisions AS d WHERE d.gid = stragglers.gid)";
+
+/// `?1` when what began before is of use to nobody. Of owners that were recovered: whatever they left
+/// undecided is closed by the inquiries of its branches.
+pub(super) const DELETE_UNDECIDED_OF_THE_DEAD: &str = "\
+DELETE FROM undecided WHERE began_at < ?1 AND NOT EXISTS (
+    SELECT 1 FROM incarnations AS i WHERE i.id = undecided.incarnation AND i.recovered_at IS NULL)";
+
+/// `?1` now. All that had not ended, ended and in doubt.
+pub(super) const DOUBT: &str = "UPDATE incarnations SET ended_at = ?1, doubted = 1 WHERE ended_at IS NULL";
+
+/// Goes with [`DOUBT`].
+pub(super) const SWITCH: &str = "UPDATE log_state SET switches = switches + 1, absent_doubted = 1";
+
+/// `?1` incarnation. One in doubt, or one without a row where that is in doubt.
+pub(super) const RELEASE_ONE: &str = "\
+INSERT INTO incarnations (id, address, started_at, ended_at)
+SELECT ?1, '', 0, 0 FROM log_state AS s
+WHERE s.absent_doubted OR EXISTS (SELECT 1 FROM incarnations AS i WHERE i.id = ?1)
+ON CONFLICT (id) DO UPDATE SET doubted = 0 WHERE doubted";
+
+pub(super) const RELEASE_ALL: &str = "UPDATE incarnations SET doubted = 0 WHERE doubted";
+
+/// Goes with [`RELEASE_ALL`].
+pub(super) const RELEASE_ABSENT: &str = "UPDATE log_state SET absent_doubted = 0";
+
+/// `?1` incarnation.
+pub(super) const VOUCH: &str = "UPDATE incarnations SET doubted = 0 WHERE id = ?1 AND doubted";
+
+/// `?1` now, `?2` kind, `?3` incarnation or null, `?4` detail.
+pub(super) const NOTE: &str = "INSERT INTO events (at, kind, incarnation, detail) VALUES (?1, ?2, ?3, ?4)";
+
+pub(super) const STATUS: &str = "\
+SELECT s.floor, s.switches, s.absent_doubted, i.id, i.address, i.ended_at IS NULL AS live,
+       i.recovered_at IS NOT NULL AS recovered, i.doubted
+FROM log_state AS s LEFT JOIN incarnations AS i
+  ON i.ended_at IS NULL OR i.doubted OR i.recovered_at IS NULL
+ORDER BY i.started_at, i.id";
+
+/// `?1` limit.
+pub(super) const EVENTS: &str = "SELECT at, kind, incarnation, detail FROM events ORDER BY id DESC LIMIT ?1";
+
 /// The columns of a listed decision.
 macro_rules! decided_columns {
     () => {
@@ -144,12 +196,13 @@ macro_rules! decided_columns {
        (d.number = 0 OR d.number <= coalesce(i.finished_through, 0) OR i.recovered_at IS NOT NULL)
            AND NOT EXISTS (SELECT 1 FROM stragglers AS t WHERE t.gid = d.gid) AS finished
 FROM decisions AS d LEFT JOIN incarnations AS i ON i.id = d.incarnation
-WHERE (?1 IS NULL OR d.gid < ?1)
+WHERE d.gid < coalesce(?1, 'g') AND d.gid BETWEEN coalesce(?4, '') AND coalesce(?4, 'g')
   AND (?2 IS NULL OR replace(d.gid, '-', '') LIKE ?2 || '%' OR replace(d.gid, '-', '') LIKE '%' || ?2)"
     };
 }
 
-/// `?1` only gids below, `?2` part of the gid in hexadecimal digits, `?3` limit.
+/// `?1` only gids below, `?2` part of the gid in hexadecimal digits, `?3` limit, `?4`
+/// only this gid: as a range, since the key is not used under an OR.
 pub(super) const LIST_DECIDED: &str = concat!(decided_columns!(), " ORDER BY d.gid DESC LIMIT ?3");
 
 /// As [`LIST_DECIDED`].
@@ -160,7 +213,7 @@ pub(super) const LIST_UNFINISHED: &str =
 pub(super) const LIST_UNDECIDED: &str = "\
 SELECT u.gid, u.incarnation, u.branches, u.details, u.format, u.began_at
 FROM undecided AS u
-WHERE (?1 IS NULL OR u.gid < ?1)
+WHERE u.gid < coalesce(?1, 'g') AND u.gid BETWEEN coalesce(?4, '') AND coalesce(?4, 'g')
   AND (?2 IS NULL OR replace(u.gid, '-', '') LIKE ?2 || '%' OR replace(u.gid, '-', '') LIKE '%' || ?2)
   AND NOT EXISTS (SELECT 1 FROM decisions AS d WHERE d.gid = u.gid)
 ORDER BY u.gid DESC LIMIT ?3";

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pactum_core::id::{Gid, Incarnation};
+use pactum_core::id::{Gid, Incarnation, TransactionId};
 use pactum_core::outcome::{Decision, DecisionRecord, ProposalResult};
 use sqlx::sqlite::SqliteConnection;
 
@@ -34,17 +34,23 @@ impl SqliteWriter {
 struct Found {
     floor: Gid,
     live: bool,
+    /// Owners in doubt.
+    doubted: BTreeSet<String>,
     records: BTreeMap<Gid, Option<DecisionRecord>>,
 }
 
 impl Found {
-    fn result(&self, gid: Gid, decision: Decision) -> ProposalResult {
+    fn result(&self, id: TransactionId, decision: Decision) -> ProposalResult {
+        let gid = id.gid;
         if gid <= self.floor {
             return ProposalResult::Forgotten;
         }
         match (self.records.get(&gid), decision) {
             (Some(Some(record)), _) => ProposalResult::Lost(Box::new(record.clone())),
             (None, Decision::Commit) if !self.live => ProposalResult::Fenced,
+            (None, Decision::Abort) if self.doubted.contains(&id.incarnation.to_string()) => {
+                ProposalResult::Doubted
+            }
             // A row that cannot be read, or one that is gone again.
             (Some(None) | None, _) => ProposalResult::Unknown,
         }
@@ -86,11 +92,14 @@ async fn read(
     connection: &mut SqliteConnection,
     incarnation: Incarnation,
     gids: String,
+    owners: String,
 ) -> Result<Found, DecisionLogError> {
-    let statement = sqlx::query(sql::READ).bind(gids).bind(incarnation.to_string());
+    let statement = sqlx::query(sql::READ).bind(gids).bind(incarnation.to_string()).bind(owners);
     let found = statement.fetch_all(connection).await.map_err(database)?;
     let first = found.first().ok_or_else(rows::no_state)?;
     let (floor, live) = (rows::gid(first, "floor")?, get::<bool>(first, "live")?);
+    let doubted = serde_json::from_str(&get::<String>(first, "doubted")?)
+        .map_err(|error| DecisionLogError::Database(Box::new(error)))?;
     let mut records = BTreeMap::new();
     for row in &found {
         if get::<Option<String>>(row, "gid")?.is_some() {
@@ -101,7 +110,7 @@ async fn read(
             records.insert(gid, record.ok());
         }
     }
-    Ok(Found { floor, live, records })
+    Ok(Found { floor, live, doubted, records })
 }
 
 #[async_trait]
@@ -129,15 +138,19 @@ impl DecisionWriter for SqliteWriter {
                 None
             } else {
                 let gids = gids_text(open);
-                let found =
-                    self.inner.run(move |connection| Box::pin(read(connection, incarnation, gids))).await;
+                let owners = written.iter().map(|(proposal, _)| proposal.record.id.incarnation.to_string());
+                let owners = json(&owners.collect::<BTreeSet<String>>());
+                let found = self
+                    .inner
+                    .run(move |connection| Box::pin(read(connection, incarnation, gids, owners)))
+                    .await;
                 found.inspect_err(|error| tracing::warn!(%error, "what stands could not be read")).ok()
             };
             for (place, (proposal, _)) in places.into_iter().zip(&written) {
-                let (gid, decision) = (proposal.record.id.gid, proposal.record.decision);
+                let (id, decision) = (proposal.record.id, proposal.record.decision);
                 results[place] = match &found {
-                    _ if won.contains(&gid) => ProposalResult::Won,
-                    Some(found) => found.result(gid, decision),
+                    _ if won.contains(&id.gid) => ProposalResult::Won,
+                    Some(found) => found.result(id, decision),
                     None => ProposalResult::Unknown,
                 };
             }

@@ -32,6 +32,7 @@ async fn run(shared: Arc<Shared>) {
     let mut attempt = 0;
     loop {
         match shared.log.open_writer().await {
+            // It has tried a write, too.
             Ok(writer) => {
                 let up = Up::new(&shared);
                 let served = serve(&shared, writer).await;
@@ -116,8 +117,9 @@ async fn serve(shared: &Shared, mut writer: Box<dyn DecisionWriter>) -> Served {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "an idle connection to the decision log was lost");
-                    shared.failed(format!("{error}{}", cause(&error)));
+                    let why = problem(shared, &*writer);
+                    tracing::warn!(%error, why, "an idle connection to the decision log was given up");
+                    shared.failed(why.unwrap_or_else(|| format!("{error}{}", cause(&error))));
                     return Served::UntilSpent { of_use };
                 }
             },
@@ -127,9 +129,20 @@ async fn serve(shared: &Shared, mut writer: Box<dyn DecisionWriter>) -> Served {
         let is_spent = results.contains(&ProposalResult::Unknown) || results.len() < batch.proposals.len();
         batch.answer(results);
         if is_spent {
-            shared.failed("the answer to a write was lost".to_owned());
+            let why = problem(shared, &*writer);
+            shared.failed(why.unwrap_or_else(|| "the answer to a write was lost".to_owned()));
             return Served::UntilSpent { of_use };
         }
         of_use = true;
     }
+}
+
+/// Why a writer is spent. A log that refuses writes is unavailable at once: the other lanes would find it
+/// no better, one decision after the other.
+fn problem(shared: &Shared, writer: &dyn DecisionWriter) -> Option<String> {
+    let problem = writer.problem()?;
+    if problem.refuses_writes {
+        shared.is_refusing();
+    }
+    Some(problem.text)
 }

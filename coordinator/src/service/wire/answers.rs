@@ -9,8 +9,9 @@ use pactum_core::vote::Evidence;
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
 
+use crate::decision_log::Replication;
 use crate::error::ServiceError;
-use crate::lifecycle::Standing;
+use crate::lifecycle::{Member, Standing};
 use crate::reply::Reply;
 
 /// The answer to a call for an outcome.
@@ -87,6 +88,23 @@ fn duration(length: Duration) -> prost_types::Duration {
     length.try_into().unwrap_or_default()
 }
 
+/// Coordinators in a Welcome: what the wire allows.
+const COORDINATORS_MAX: usize = 64;
+
+/// A living coordinator.
+pub(crate) fn member(member: &Member) -> v1::Coordinator {
+    v1::Coordinator {
+        incarnation: member.incarnation.as_uuid().as_bytes().to_vec(),
+        address: member.address.as_ref().to_owned(),
+    }
+}
+
+/// How the log is replicated.
+pub(crate) fn replication(replication: Replication) -> v1::LogReplication {
+    let Replication { configured, required, confirmed, visible } = replication;
+    v1::LogReplication { configured, required, confirmed, visible }
+}
+
 /// A Welcome to an application.
 pub(crate) fn welcome(standing: &Standing) -> v1::Welcome {
     v1::Welcome {
@@ -96,7 +114,13 @@ pub(crate) fn welcome(standing: &Standing) -> v1::Welcome {
             .map(|incarnation| incarnation.as_uuid().as_bytes().to_vec())
             .unwrap_or_default(),
         floor: standing.floor.as_uuid().as_bytes().to_vec(),
-        coordinators: Vec::new(),
+        coordinators: standing
+            .coordinators
+            .iter()
+            .filter(|member| !member.address.is_empty())
+            .take(COORDINATORS_MAX)
+            .map(member)
+            .collect(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::resource::HookError;
 
 /// Branches ended at the same moment by one process. Ending one is a single forced write, and
 /// the server groups those; more connections buy little and count against `max_connections`.
-const CONNECTIONS_MAX: u32 = 8;
+pub(super) const CONNECTIONS_MAX: u32 = 8;
 
 /// A statement that ends or looks up a branch waits for nothing but the disk and, with
 /// synchronous replication, the standby. One that takes longer is given up as unknown.

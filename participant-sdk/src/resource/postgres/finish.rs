@@ -82,7 +82,7 @@ async fn commit_by_evidence(
     xid: u64,
     anchor: &Anchor,
 ) -> Result<BranchOutcome, HookError> {
-    let found = prepared_xid(inner, name).await?;
+    let found = inner.look_ups.prepared_xid(&inner.control, name).await?;
     if found == Some(xid) && attempt(inner, name, Verb::Commit).await? == Ended::Done {
         return Ok(BranchOutcome::Committed);
     }
@@ -200,6 +200,8 @@ impl From<Failed> for HookError {
 
 /// Sends COMMIT PREPARED or ROLLBACK PREPARED.
 async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
+    // Never closed.
+    let _turn = inner.ending.acquire().await;
     let mut control = Control::acquire(&inner.control).await.map_err(Failed::Refused)?;
     let sql = Sql::default().splice(&verb.text()).text(" '").splice(name).text("'");
     let result = bounded(simple(control.session(), sql)).await;
@@ -241,13 +243,6 @@ fn conclude<T>(control: &mut Control, result: Result<T, sqlx::Error>, doing: &st
             Err(Failed::Refused(unsettled(doing, &error)))
         }
     }
-}
-
-/// The xid prepared under the name.
-async fn prepared_xid(inner: &Inner, name: &PreparedName) -> Result<Option<u64>, HookError> {
-    let mut control = Control::acquire(&inner.control).await?;
-    let found = bounded(evidence::prepared_xid(control.session(), name)).await;
-    conclude(&mut control, found, "looking for the prepared branch").map_err(HookError::from)
 }
 
 /// What became of an execution that is not prepared any more.

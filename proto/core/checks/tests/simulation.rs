@@ -165,6 +165,7 @@ impl Simulation {
             marker: random.chance(500),
             coordinator,
             participant,
+            ..Scope::default()
         };
         Self {
             world: World::new(scope),

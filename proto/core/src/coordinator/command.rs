@@ -226,6 +226,14 @@ pub struct TransactionView {
     pub next_attempt_in: Option<Duration>,
     /// Whether a log write's answer is missing.
     pub log_unknown: bool,
+    /// Why nothing is done about it until a person acts; `None` while something is.
+    pub held: Option<&'static str>,
+}
+
+impl TransactionView {
+    /// Why a closing is held whose log went back in time (B4, B5).
+    pub const HELD_BY_DOUBT: &'static str = "the log went back in time since its coordinator last vouched for what it \
+         had written, so a commit of it may be lost: nobody is told abort until `pactum log release`";
 }
 
 /// One branch of a [`TransactionView`].

@@ -81,4 +81,14 @@ pub enum Mutant {
     FreeAbortAfterOnePhase,
     /// Runs a retried Commit of a transaction that another coordinator owns (H4).
     ForeignCommitRuns,
+    /// Takes a log that went back in time at its word: nothing stands, so it aborts (B4, B5).
+    DoubtTakenForAborted,
+    /// Aborts freely after it has proposed, when its incarnation was ended (H10).
+    EndedAbortsProposed,
+    /// Presumes abort from a look-up that finds nothing (law 5, I3).
+    NothingFoundTakenForAborted,
+    /// Tells an inquiry the decision without comparing which execution was decided (law 1, H3).
+    EvidenceNotCompared,
+    /// Aborts freely after it has proposed, when an instance was lost (law 4).
+    LostInstanceAbortsProposed,
 }

@@ -234,6 +234,13 @@ pub enum Event {
         /// The instance.
         instance: InstanceId,
     },
+    /// An instance has been gone for longer than it is waited for, and did not come back.
+    InstanceLost {
+        /// The resource that it spoke for.
+        resource: ResourceName,
+        /// The instance.
+        instance: InstanceId,
+    },
     /// Whether new commits may be started: false while the log is known to be unwritable.
     LogAvailabilityChanged {
         /// Whether it can be written.

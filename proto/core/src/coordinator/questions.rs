@@ -11,7 +11,7 @@ use super::command::{Answer, Command, InquiryAnswer, TransactionOutcome};
 use super::event::{RequestId, Wait};
 use super::memory::Ending;
 use super::transaction::Transaction;
-use super::{Coordinator, IllegalEvent, is_own_register};
+use super::{Coordinator, IllegalEvent, Mutant, is_own_register};
 use crate::id::{Branch, BranchId, Incarnation, TransactionId};
 use crate::outcome::{
     BranchOutcome, DecidedBranch, Decision, DecisionRecord, HeuristicOutcome, LookUpResult, combine,
@@ -224,6 +224,10 @@ impl Coordinator {
             Question::Outcome { request, pending } => {
                 let outcome = match result {
                     LookUpResult::Stands(record) => outcome_of(&record, heuristics),
+                    LookUpResult::NoRecord if self.config.plays(Mutant::NothingFoundTakenForAborted) => {
+                        let reason = AbortReason::new(AbortKind::OwnerEnded, "no record was found");
+                        TransactionOutcome::Aborted { reason, unfinished: Vec::new(), heuristic: None }
+                    }
                     LookUpResult::NoRecord if pending => TransactionOutcome::Pending,
                     LookUpResult::NoRecord => TransactionOutcome::NoRecord,
                     LookUpResult::Forgotten => TransactionOutcome::Forgotten,

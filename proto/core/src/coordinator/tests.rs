@@ -2,7 +2,9 @@
 //! orders. Rows of the failure matrix and numbered laws are cited by id.
 
 mod deciding;
+mod doubt;
 mod finishing;
+mod instances;
 mod questions;
 mod registers;
 mod voting;

@@ -11,9 +11,11 @@
 //! ```
 //!
 //! *Proposed* is `OnePhase`, `Proposing` and everything after: from there on only the register
-//! says what the outcome is (law 4). The transitions stand in [`voting`] (up to the proposal),
-//! [`deciding`] (register and answers from it) and [`finishing`] (phase 2).
+//! says what the outcome is (law 4). A closing whose log went back in time is *held*: see [`Doubt`].
+//! The transitions stand in [`voting`] (up to the proposal), [`deciding`] (register and answers from
+//! it) and [`finishing`] (phase 2); what anybody is told meanwhile in [`answers`].
 
+mod answers;
 mod deciding;
 mod finishing;
 mod voting;
@@ -23,14 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::IllegalEvent;
-use super::command::{
-    Answer, BranchView, Command, InquiryAnswer, Phase, TransactionOutcome, TransactionView,
-};
+use super::command::{Answer, Command};
 use super::config::Config;
 use super::event::{Operation, RequestId, Wait};
 use super::memory::{Ended, Ending};
 use crate::id::{Branch, BranchId, TransactionId};
-use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, HeuristicOutcome, combine};
+use crate::outcome::{BranchOutcome, DecisionRecord, Details};
 use crate::time::Timestamp;
 use crate::vote::{AbortReason, Evidence, Vote};
 
@@ -80,7 +80,7 @@ enum State {
         maybe_written: bool,
     },
     /// An abort record is with the log, to be written if none stands.
-    Closing { reason: AbortReason, in_flight: bool },
+    Closing { reason: AbortReason, in_flight: bool, doubt: Doubt },
     /// Commit is decided and durable.
     Committing,
     /// Abort is decided, or needs no record.
@@ -91,7 +91,23 @@ enum State {
     Dropped,
 }
 
+/// Whether the log may have lost a commit of the transaction that is being closed (B4, B5).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Doubt {
+    /// Not that it has said.
+    None,
+    /// It went back in time and the owner's incarnation is not vouched for. The closing is *held*: it
+    /// is proposed again and again, and meanwhile inquiries are answered with quarantine and questions
+    /// with unknown. Only an answer that settles it ends this; a lost answer does not.
+    Held,
+}
+
 impl State {
+    /// Nothing was proposed for closing so far.
+    fn closing(reason: AbortReason) -> Self {
+        Self::Closing { reason, in_flight: false, doubt: Doubt::None }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -99,6 +115,7 @@ impl State {
             Self::OnePhase { .. } => "one-phase",
             Self::Settling { .. } => "settling",
             Self::Proposing { .. } => "proposing",
+            Self::Closing { doubt: Doubt::Held, .. } => "held",
             Self::Closing { .. } => "closing",
             Self::Committing => "committing",
             Self::Aborting { .. } => "aborting",
@@ -210,6 +227,11 @@ impl Transaction {
         self.id
     }
 
+    /// How often the present phase was attempted so far.
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_) | State::Dropped)
     }
@@ -264,9 +286,12 @@ impl Transaction {
     /// The next attempt of the present phase is due after a delay that grows.
     fn schedule_retry(&mut self, step: &Step<'_>) {
         self.attempts = self.attempts.saturating_add(1);
-        // The low byte of a gid is random: transactions do not retry in step.
-        let fraction = self.id.gid.as_uuid().as_bytes()[15];
-        self.retry_at = Some(step.now + step.config.retry.after(self.attempts, fraction));
+        self.retry_at = Some(step.now + step.config.retry.after(self.attempts, self.fraction()));
+    }
+
+    /// The low byte of a gid is random: transactions do not retry in step.
+    fn fraction(&self) -> u8 {
+        self.id.gid.as_uuid().as_bytes()[15]
     }
 
     fn enter(&mut self, state: State) {
@@ -329,229 +354,6 @@ impl Transaction {
             State::Proposing { .. } | State::Closing { .. } => self.propose(step),
             State::Committing | State::Aborting { .. } => self.send_decisions(step),
             State::Active | State::Over(_) | State::Dropped => {}
-        }
-    }
-
-    /// Requests have waited long enough: they are told what is known.
-    fn bound_passed(&mut self, step: &mut Step<'_>) {
-        let answer = match self.state {
-            State::Committing | State::Aborting { .. } => self.outcome(),
-            State::Active
-            | State::Preparing
-            | State::OnePhase { .. }
-            | State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Closing { .. }
-            | State::Over(_)
-            | State::Dropped => TransactionOutcome::Unknown,
-        };
-        for waiter in std::mem::take(&mut self.waiters) {
-            step.reply(waiter.request, Answer::Outcome(answer.clone()));
-        }
-        match &self.state {
-            // An abort is presumed: whoever still holds a branch will inquire (law 3).
-            State::Aborting { reason } => {
-                let reason = reason.clone();
-                self.end_aborted(reason, step);
-            }
-            State::Settling { asked_only: true } => self.state = State::Dropped,
-            State::Active
-            | State::Preparing
-            | State::OnePhase { .. }
-            | State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Closing { .. }
-            | State::Committing
-            | State::Over(_)
-            | State::Dropped => {}
-        }
-    }
-
-    // ---- answers ---------------------------------------------------------------------------
-
-    /// What is known of the outcome now.
-    pub(super) fn outcome(&self) -> TransactionOutcome {
-        let unfinished = || {
-            self.branches
-                .values()
-                .filter(|state| state.outcome.is_none())
-                .map(|state| state.branch.clone())
-                .collect()
-        };
-        match &self.state {
-            State::Committing => TransactionOutcome::Committed {
-                read_only: false,
-                unfinished: unfinished(),
-                heuristic: self.heuristic(Decision::Commit),
-            },
-            State::Aborting { reason } => TransactionOutcome::Aborted {
-                reason: reason.clone(),
-                unfinished: unfinished(),
-                heuristic: self.heuristic(Decision::Abort),
-            },
-            State::Over(ending) => ending.outcome(),
-            State::Active
-            | State::Preparing
-            | State::OnePhase { .. }
-            | State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Closing { .. }
-            | State::Dropped => TransactionOutcome::Pending,
-        }
-    }
-
-    fn heuristic(&self, decision: Decision) -> Option<HeuristicOutcome> {
-        combine(decision, self.branches.values().filter_map(|state| state.outcome.as_ref()))
-    }
-
-    /// A request waits for the outcome. Single flight: it never starts anything (A13).
-    pub(super) fn wait_for_outcome(&mut self, request: RequestId, wait: Wait, step: &mut Step<'_>) {
-        let answer_now = match &self.state {
-            State::Committing | State::Aborting { .. } => wait == Wait::Decision,
-            State::Over(_) => true,
-            State::Active
-            | State::Preparing
-            | State::OnePhase { .. }
-            | State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Closing { .. }
-            | State::Dropped => false,
-        };
-        if answer_now {
-            step.reply(request, Answer::Outcome(self.outcome()));
-            return;
-        }
-        self.waiters.push(Waiter { request, wait });
-        if self.answer_by.is_none() {
-            self.answer_by = match &self.state {
-                State::Committing | State::Aborting { .. } => Some(step.now + step.config.finished_bound),
-                // A lost answer is being made up for already; whoever asks now waits no longer
-                // than the first one did.
-                State::Proposing { in_flight: false, .. }
-                | State::Closing { in_flight: false, .. }
-                | State::Settling { .. } => Some(step.now + step.config.unknown_bound),
-                State::Active
-                | State::Preparing
-                | State::OnePhase { .. }
-                | State::Proposing { .. }
-                | State::Closing { .. }
-                | State::Over(_)
-                | State::Dropped => None,
-            };
-        }
-    }
-
-    /// An inquiry about a branch that is prepared somewhere.
-    pub(super) fn inquire(
-        &mut self,
-        request: RequestId,
-        branch: &Branch,
-        evidence: Evidence,
-        step: &mut Step<'_>,
-    ) {
-        if step.config.plays(super::Mutant::AbortToInquiryWhileVoting)
-            && matches!(self.state, State::Preparing)
-        {
-            step.reply(request, Answer::Inquiry(InquiryAnswer::Abort));
-            return;
-        }
-        match self.state {
-            State::Closing { .. } => {
-                // Who asks again has no use for an answer to the first question. Kept, these would
-                // pile up for as long as the log is away.
-                let again = |asked: &Inquirer| asked.branch == branch.id && asked.evidence == evidence;
-                if let Some(place) = self.inquirers.iter().position(again) {
-                    let earlier = self.inquirers.swap_remove(place);
-                    let wait = InquiryAnswer::Wait { owner: self.id.incarnation };
-                    step.reply(earlier.request, Answer::Inquiry(wait));
-                }
-                // It is also told the decision as a branch of its own, so that how it ends is heard.
-                self.add_voter(branch.clone(), Vote::Commit(evidence.clone()));
-                self.inquirers.push(Inquirer { request, branch: branch.id, evidence });
-            }
-            State::Active
-            | State::Preparing
-            | State::OnePhase { .. }
-            | State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Committing
-            | State::Aborting { .. }
-            | State::Over(_)
-            | State::Dropped => {
-                let answer = self.inquiry_answer(branch.id, &evidence);
-                step.reply(request, Answer::Inquiry(answer));
-            }
-        }
-    }
-
-    fn inquiry_answer(&self, branch: BranchId, evidence: &Evidence) -> InquiryAnswer {
-        match &self.state {
-            State::Committing => match self.branches.get(&branch) {
-                Some(state) => match state.evidence() {
-                    Some(decided) if decided.same_execution(evidence) => InquiryAnswer::Commit(decided.clone()),
-                    // Another execution than the decided one is rolled back, but only once the
-                    // decided one is known committed (law 1, H3).
-                    Some(_) if state.outcome.is_none() => InquiryAnswer::Wait { owner: self.id.incarnation },
-                    Some(_) | None => InquiryAnswer::Abort,
-                },
-                None => InquiryAnswer::Abort,
-            },
-            State::Aborting { .. } | State::Over(Ending::Aborted { .. }) => InquiryAnswer::Abort,
-            State::Over(Ending::Forgotten) => InquiryAnswer::Quarantine,
-            State::Active
-            | State::Preparing
-            | State::OnePhase { .. }
-            | State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Closing { .. }
-            | State::Dropped
-            // Committed and finished: only the record can tell which execution was decided.
-            | State::Over(Ending::Committed { .. }) => InquiryAnswer::Wait { owner: self.id.incarnation },
-        }
-    }
-
-    fn answer_inquirers(&mut self, step: &mut Step<'_>) {
-        for inquirer in std::mem::take(&mut self.inquirers) {
-            let answer = self.inquiry_answer(inquirer.branch, &inquirer.evidence);
-            step.reply(inquirer.request, Answer::Inquiry(answer));
-        }
-    }
-
-    // ---- views -----------------------------------------------------------------------------
-
-    /// What it looks like from outside.
-    pub(super) fn view(&self, now: Timestamp) -> TransactionView {
-        let (phase, reason, log_unknown) = match &self.state {
-            State::Active => (Phase::Active, None, false),
-            State::Preparing => (Phase::Preparing, None, false),
-            State::OnePhase { .. } | State::Settling { .. } => (Phase::Deciding, None, false),
-            State::Proposing { in_flight, .. } => (Phase::Deciding, None, !in_flight),
-            State::Closing { reason, in_flight } => (Phase::Deciding, Some(reason.clone()), !in_flight),
-            State::Committing | State::Over(Ending::Committed { .. }) => (Phase::Committing, None, false),
-            State::Aborting { reason } => (Phase::Aborting, Some(reason.clone()), false),
-            State::Over(Ending::Aborted { .. } | Ending::Forgotten) | State::Dropped => {
-                (Phase::Aborting, None, false)
-            }
-        };
-        TransactionView {
-            id: self.id,
-            phase,
-            details: Arc::clone(&self.details),
-            age: now.since(self.began),
-            reason,
-            branches: self
-                .branches
-                .values()
-                .map(|state| BranchView {
-                    branch: state.branch.clone(),
-                    vote: state.vote.clone(),
-                    outcome: state.outcome.clone(),
-                    attempts: state.attempts,
-                    last_error: state.last_error.clone(),
-                })
-                .collect(),
-            next_attempt_in: self.retry_at.map(|at| at.since(now)),
-            log_unknown,
         }
     }
 

@@ -1,14 +1,15 @@
 //! One branch at its participant: from open work to its end, one hook at a time.
 
+mod ending;
+mod inquiring;
 mod register;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use super::IllegalEvent;
 use super::config::{Config, Mutant};
 use super::event::{BranchKey, Command, SessionId};
-use crate::coordinator::{InquiryAnswer, Operation, RegisterAnswer};
+use crate::coordinator::{Operation, RegisterAnswer};
 use crate::id::{Branch, TransactionId};
 use crate::outcome::BranchOutcome;
 use crate::time::Timestamp;
@@ -199,9 +200,12 @@ impl HeldBranch {
         deadline: Timestamp,
         step: &mut Step<'_>,
     ) {
+        let aborted =
+            matches!(&self.state, State::Ended(End::Outcome { outcome: BranchOutcome::Aborted, .. }));
+        let again = step.config.plays(Mutant::PreparesAfterAbort) && aborted;
         let executes =
             matches!((&self.state, &operation), (State::Open { .. }, _) | (State::Unknown, Some(_)));
-        if executes {
+        if executes || again {
             if step.config.plays(Mutant::VotesBeforeDurable) {
                 let early = Vote::Commit(Evidence::new("x1", ""));
                 self.send_vote(from, early, step);
@@ -302,11 +306,9 @@ impl HeldBranch {
                 self.run_abort(prepared, step);
             }
             // From memory too: what was ended by hand is found by no scan (D8).
-            State::Prepared { evidence, inquired_at, ask_at, .. } => {
-                *inquired_at = Some(step.now);
-                *ask_at = Some(step.now + step.config.inquiry_interval);
+            State::Prepared { evidence, .. } => {
                 let evidence = evidence.clone();
-                step.order(Command::SendInquiry { id: self.id, branch: self.branch.clone(), evidence });
+                self.ask(evidence, step);
             }
             State::Unknown
             | State::Preparing { .. }
@@ -315,258 +317,6 @@ impl HeldBranch {
             | State::Committing { .. }
             | State::Aborting { .. }
             | State::Ended(_) => {}
-        }
-    }
-
-    // ---- phase 2 -------------------------------------------------------------------------------
-
-    /// The decision is commit, and durable.
-    pub(super) fn commit(&mut self, from: Option<SessionId>, decided: Evidence, step: &mut Step<'_>) {
-        if self.decided.as_ref().is_some_and(|known| !known.same_execution(&decided)) {
-            self.violation("commit came for two executions of one branch", step);
-            self.send_failed(from, "another execution of the branch was decided before", step);
-            return;
-        }
-        match &self.state {
-            State::Prepared { evidence, sure, .. } => {
-                let prepared = sure.then(|| evidence.clone());
-                self.run_commit(from, decided, prepared, step);
-            }
-            // No memory of it: the resource finds out what it was (C10, law 8).
-            State::Unknown => self.run_commit(from, decided, None, step),
-            State::Committing { decided: known, .. } if known.same_execution(&decided) => {
-                self.end_asked.extend(from);
-            }
-            State::Ended(End::Outcome { outcome, evidence })
-                if evidence.as_ref().is_some_and(|evidence| evidence.same_execution(&decided)) =>
-            {
-                let outcome = outcome.clone();
-                self.send_finished(from, outcome, step);
-            }
-            // Ended here without this execution, or as another one: the resource alone can tell what
-            // became of the decided one (H3).
-            State::Ended(End::Outcome { .. } | End::Refused(_) | End::ReadOnly) => {
-                self.run_commit(from, decided, None, step);
-            }
-            State::Open { .. }
-            | State::Preparing { .. }
-            | State::OnePhase { .. }
-            | State::Settling
-            | State::Committing { .. }
-            | State::Aborting { .. }
-            | State::AbortFailed { .. }
-            | State::Ended(End::Register(_)) => {
-                // Never prepared here (E7), or ended otherwise (E8): no acknowledgement.
-                self.violation("commit came for a branch that is not prepared here", step);
-                self.send_failed(from, "the branch is not prepared here", step);
-            }
-        }
-    }
-
-    fn run_commit(
-        &mut self,
-        from: Option<SessionId>,
-        decided: Evidence,
-        prepared: Option<Evidence>,
-        step: &mut Step<'_>,
-    ) {
-        if step.config.plays(Mutant::AcknowledgesEarly) {
-            self.send_finished(from, BranchOutcome::Committed, step);
-        }
-        self.end_asked.extend(from);
-        self.decided = Some(decided.clone());
-        let (id, branch) = (self.id, self.branch.clone());
-        self.state = State::Committing { decided: decided.clone(), prepared: prepared.clone() };
-        step.order(Command::RunCommit { id, branch, decided, prepared });
-    }
-
-    /// The decision is abort.
-    pub(super) fn abort(&mut self, from: Option<SessionId>, step: &mut Step<'_>) {
-        if self.decided.is_some() && !self.is_ended() {
-            // Also where the commit hook has failed so far: a decision never turns (C8, E8).
-            self.violation("abort came for a branch whose commit was decided", step);
-            self.send_failed(from, "the branch's commit was decided before", step);
-            return;
-        }
-        match &mut self.state {
-            State::Prepared { evidence, sure, .. } => {
-                let prepared = sure.then(|| evidence.clone());
-                self.end_asked.extend(from);
-                self.run_abort(prepared, step);
-            }
-            State::AbortFailed { prepared, .. } => {
-                let prepared = prepared.clone();
-                self.end_asked.extend(from);
-                self.run_abort(prepared, step);
-            }
-            // Without memory it may be prepared all the same, and a late Prepare must find that it is
-            // too late (E3, E4).
-            State::Open { .. } | State::Unknown => {
-                self.end_asked.extend(from);
-                self.run_abort(None, step);
-            }
-            State::Preparing { then_abort } => {
-                *then_abort = true;
-                self.end_asked.extend(from);
-            }
-            State::Aborting { .. } => self.end_asked.extend(from),
-            // Let go at its vote, or by its register (H5).
-            State::Ended(End::Refused(_) | End::ReadOnly | End::Register(RegisterAnswer::Aborted(_))) => {
-                self.send_finished(from, BranchOutcome::Aborted, step);
-            }
-            State::Ended(End::Outcome { outcome, .. }) => {
-                let outcome = outcome.clone();
-                if outcome == BranchOutcome::Committed {
-                    self.violation("abort came for a branch that is committed", step);
-                }
-                self.send_finished(from, outcome, step);
-            }
-            State::Ended(End::Register(RegisterAnswer::Committed)) => {
-                self.violation("abort came for a branch that its register holds committed", step);
-                self.send_finished(from, BranchOutcome::Committed, step);
-            }
-            // Its register decides it, and may be asked; a commit that is decided was met above.
-            State::OnePhase { .. }
-            | State::Settling
-            | State::Committing { .. }
-            | State::Ended(End::Register(RegisterAnswer::Unknown | RegisterAnswer::Forgotten)) => {
-                self.send_failed(from, "the branch has its own register", step);
-            }
-        }
-    }
-
-    fn run_abort(&mut self, prepared: Option<Evidence>, step: &mut Step<'_>) {
-        let (id, branch) = (self.id, self.branch.clone());
-        self.state = State::Aborting { prepared: prepared.clone() };
-        step.order(Command::RunAbort { id, branch, prepared });
-    }
-
-    /// The commit or the abort hook ended the branch.
-    pub(super) fn hook_ended(
-        &mut self,
-        outcome: &BranchOutcome,
-        step: &mut Step<'_>,
-    ) -> Result<(), IllegalEvent> {
-        let evidence = match &self.state {
-            State::Committing { decided, .. } => Some(decided.clone()),
-            State::Aborting { prepared } => prepared.clone(),
-            State::Unknown
-            | State::Open { .. }
-            | State::Preparing { .. }
-            | State::OnePhase { .. }
-            | State::Settling
-            | State::Prepared { .. }
-            | State::AbortFailed { .. }
-            | State::Ended(_) => return Err(self.illegal("end of a hook")),
-        };
-        self.state = State::Ended(End::Outcome { outcome: outcome.clone(), evidence });
-        self.answer_end(outcome, step);
-        let reason = AbortReason::new(AbortKind::LocalFailure, "the branch was aborted before");
-        for to in std::mem::take(&mut self.prepare_asked) {
-            self.send_vote(to, Vote::Abort(reason.clone()), step);
-        }
-        Ok(())
-    }
-
-    /// The commit or the abort hook did not end the branch, or may not have.
-    pub(super) fn hook_failed(&mut self, error: &Arc<str>, step: &mut Step<'_>) -> Result<(), IllegalEvent> {
-        self.state = match &self.state {
-            State::Committing { prepared: Some(evidence), .. } => State::Prepared {
-                evidence: evidence.clone(),
-                sure: false,
-                inquired_at: None,
-                ask_at: Some(step.now + step.config.patience),
-                quarantined: false,
-            },
-            // Whoever asks again starts over; so does the next scan that finds it.
-            State::Committing { prepared: None, .. } => State::Unknown,
-            State::Aborting { prepared } => State::AbortFailed {
-                prepared: prepared.clone(),
-                retry_at: step.now + step.config.inquiry_interval,
-            },
-            State::Unknown
-            | State::Open { .. }
-            | State::Preparing { .. }
-            | State::OnePhase { .. }
-            | State::Settling
-            | State::Prepared { .. }
-            | State::AbortFailed { .. }
-            | State::Ended(_) => return Err(self.illegal("failure of a hook")),
-        };
-        for to in std::mem::take(&mut self.end_asked) {
-            step.order(Command::SendFailed { to, key: self.key(), error: Arc::clone(error) });
-        }
-        Ok(())
-    }
-
-    fn answer_end(&mut self, outcome: &BranchOutcome, step: &mut Step<'_>) {
-        for to in std::mem::take(&mut self.end_asked) {
-            self.send_finished(Some(to), outcome.clone(), step);
-        }
-    }
-
-    fn send_finished(&self, to: Option<SessionId>, outcome: BranchOutcome, step: &mut Step<'_>) {
-        if let Some(to) = to {
-            step.order(Command::SendFinished { to, key: self.key(), outcome });
-        }
-    }
-
-    fn send_failed(&self, to: Option<SessionId>, error: &str, step: &mut Step<'_>) {
-        if let Some(to) = to {
-            step.order(Command::SendFailed { to, key: self.key(), error: error.into() });
-        }
-    }
-
-    // ---- recovery ------------------------------------------------------------------------------
-
-    /// A scan found the branch prepared: it is in doubt, and asks (C3, C10).
-    pub(super) fn found_prepared(&mut self, found: Evidence, step: &mut Step<'_>) {
-        let asks = match &self.state {
-            State::Prepared { evidence, inquired_at, .. } => {
-                !evidence.same_execution(&found)
-                    || inquired_at.is_none_or(|at| at + step.config.inquiry_interval <= step.now)
-            }
-            State::Unknown => true,
-            // It reappeared, or the hook's effect was lost with a failover (D5, H6). What ended just
-            // now was more likely read before its end; if not, the next scan finds it again.
-            State::Ended(End::Outcome { .. } | End::Refused(_) | End::ReadOnly) => {
-                self.ended_at.is_none_or(|at| at + step.config.inquiry_interval <= step.now)
-            }
-            // A hook is at work on it; its register is its own database.
-            State::Open { .. }
-            | State::Preparing { .. }
-            | State::OnePhase { .. }
-            | State::Settling
-            | State::Committing { .. }
-            | State::Aborting { .. }
-            | State::AbortFailed { .. }
-            | State::Ended(End::Register(_)) => false,
-        };
-        if asks {
-            let quarantined = matches!(self.state, State::Prepared { quarantined: true, .. });
-            let (evidence, inquired_at) = (found.clone(), Some(step.now));
-            // Once in doubt, it asks until it knows; in quarantine the scans go on asking.
-            let ask_at = (!quarantined).then(|| step.now + step.config.inquiry_interval);
-            self.state = State::Prepared { evidence, sure: false, inquired_at, ask_at, quarantined };
-            step.order(Command::SendInquiry { id: self.id, branch: self.branch.clone(), evidence: found });
-        }
-    }
-
-    /// An inquiry was answered. Late answers meet a branch that has moved on, and do nothing.
-    pub(super) fn inquiry_answered(&mut self, answer: InquiryAnswer, step: &mut Step<'_>) {
-        let key = self.key();
-        let State::Prepared { quarantined, ask_at, .. } = &mut self.state else { return };
-        match answer {
-            InquiryAnswer::Commit(decided) => self.commit(None, decided, step),
-            InquiryAnswer::Abort => self.abort(None, step),
-            // It asks again by itself.
-            InquiryAnswer::Wait { .. } => {}
-            InquiryAnswer::Quarantine => {
-                *ask_at = None;
-                if !std::mem::replace(quarantined, true) {
-                    step.order(Command::ReportQuarantine { key });
-                }
-            }
         }
     }
 }

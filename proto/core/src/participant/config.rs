@@ -11,8 +11,12 @@ pub struct Config {
     /// How long after its vote a branch waits for its decision before it inquires. More leaves its
     /// locks longer when its coordinator died; less asks about transactions that are merely slow.
     pub patience: Duration,
-    /// An inquiry for one branch is repeated after this, and no sooner.
+    /// An inquiry for one branch is repeated after this, and no sooner: whether it was answered *wait*
+    /// or was not answered at all, since its coordinator or its stream was gone.
     pub inquiry_interval: Duration,
+    /// A branch in quarantine inquires again after this, so that it ends soon after an operator has
+    /// released its coordinator's incarnation, wherever nobody scans its resource.
+    pub quarantine_interval: Duration,
     /// The fault to play, for the checkers.
     #[cfg(pactum_mutants)]
     pub mutant: Option<Mutant>,
@@ -24,6 +28,7 @@ impl Default for Config {
             remembered_max: 100_000,
             patience: Duration::from_secs(5),
             inquiry_interval: Duration::from_secs(1),
+            quarantine_interval: Duration::from_secs(10),
             #[cfg(pactum_mutants)]
             mutant: None,
         }
@@ -55,4 +60,6 @@ pub enum Mutant {
     VotesBeforeDurable,
     /// Acknowledges a commit before the hook has ended it.
     AcknowledgesEarly,
+    /// Prepares although the branch was aborted here before (E3).
+    PreparesAfterAbort,
 }

@@ -1,6 +1,9 @@
 //! The participant's transitions, one claim a test: build a state, feed facts, compare the exact
 //! orders. Rows of the failure matrix are cited by id.
 
+mod inquiring;
+mod register;
+
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -409,119 +412,6 @@ fn a_repeated_enlistment_changes_nothing_e11() {
     let mut core = Core::prepared();
     assert_eq!(core.feed(Event::Enlisted { branch: branch(), id: id(), deadline: deadline() }), []);
     assert_eq!(core.feed(prepare(B)), [send_vote(B, yes())]);
-}
-
-#[test]
-fn a_branch_found_prepared_inquires_and_obeys_c3_c10() {
-    let mut core = Core::new();
-    assert_eq!(core.feed(found(1)), [inquiry(1)]);
-    assert_eq!(core.feed(found(1)), [], "not again so soon");
-    let later = NOW + Duration::from_secs(1);
-    assert_eq!(core.feed_at(found(1), later), [inquiry(1)]);
-    let answer = |answer| Event::InquiryAnswered { key: key(), answer };
-    assert_eq!(core.feed(answer(InquiryAnswer::Wait { owner: id().incarnation })), []);
-    assert_eq!(core.feed(answer(InquiryAnswer::Quarantine)), [Command::ReportQuarantine { key: key() }]);
-    assert_eq!(core.feed_at(found(1), later + Duration::from_secs(1)), [inquiry(1)]);
-    assert_eq!(core.feed(answer(InquiryAnswer::Quarantine)), [], "it is reported once");
-    assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [run_abort(None)]);
-    assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [], "a late answer");
-    assert_eq!(core.feed(ended(BranchOutcome::Aborted)), []);
-}
-
-#[test]
-fn a_prepared_branch_whose_decision_does_not_come_inquires_on_a_period() {
-    let mut core = Core::prepared();
-    assert_eq!(core.feed(found(1)), []);
-    let later = NOW + Duration::from_secs(1);
-    assert_eq!(core.feed_at(found(1), later), [inquiry(1)]);
-    let answer = InquiryAnswer::Commit(evidence(1));
-    let orders = core.feed(Event::InquiryAnswered { key: key(), answer });
-    assert_eq!(orders, [run_commit(None)], "a scan does not tell whether the process prepared it itself");
-}
-
-#[test]
-fn a_prepared_branch_inquires_from_memory_until_it_knows_d8() {
-    let mut core = Core::prepared();
-    let mut at = core.0.poll_timeout().expect("it asks by itself");
-    assert_eq!(at, NOW + Config::default().patience);
-    for _ in 0..3 {
-        core.0.handle_timeout(at);
-        assert_eq!(core.0.poll_command(), Some(inquiry(1)));
-        let answer = InquiryAnswer::Wait { owner: id().incarnation };
-        assert_eq!(core.feed_at(Event::InquiryAnswered { key: key(), answer }, at), []);
-        let next = core.0.poll_timeout().expect("it asks again");
-        assert_eq!(next, at + Config::default().inquiry_interval);
-        at = next;
-    }
-    let answer = InquiryAnswer::Abort;
-    assert_eq!(
-        core.feed_at(Event::InquiryAnswered { key: key(), answer }, at),
-        [run_abort(Some(evidence(1)))]
-    );
-    assert_eq!(core.0.poll_timeout(), None);
-}
-
-#[test]
-fn a_branch_that_reappears_after_its_end_inquires_again_d5() {
-    let mut core = Core::committed();
-    assert_eq!(core.feed(found(1)), [], "most likely read before its end");
-    assert_eq!(core.feed(commit(B)), [send_finished(B, BranchOutcome::Committed)]);
-    let later = NOW + Duration::from_secs(1);
-    assert_eq!(core.feed_at(found(1), later), [inquiry(1)]);
-    assert!(!core.0.is_empty());
-    let answer = InquiryAnswer::Commit(evidence(1));
-    assert_eq!(core.feed(Event::InquiryAnswered { key: key(), answer }), [run_commit(None)]);
-}
-
-#[test]
-fn one_phase_answers_with_what_the_register_holds() {
-    let mut core = Core::open();
-    let run = Command::RunOnePhase { id: id(), branch: branch(), operation: None, deadline: deadline() };
-    assert_eq!(core.feed(one_phase(A)), [run]);
-    assert_eq!(core.feed(one_phase(B)), []);
-    assert_eq!(
-        core.feed(read(RegisterAnswer::Committed)),
-        [send_register(A, RegisterAnswer::Committed), send_register(B, RegisterAnswer::Committed)]
-    );
-    assert_eq!(core.feed(one_phase(B)), [send_register(B, RegisterAnswer::Committed)]);
-    assert_eq!(core.feed(settle(B)), [send_register(B, RegisterAnswer::Committed)]);
-}
-
-#[test]
-fn one_phase_without_memory_asks_the_register_and_never_guesses_h5() {
-    let mut core = Core::new();
-    assert_eq!(core.feed(one_phase(A)), [run_settle()]);
-    assert_eq!(core.feed(read(RegisterAnswer::Unknown)), [send_register(A, RegisterAnswer::Unknown)]);
-    assert_eq!(core.feed(settle(A)), [run_settle()]);
-}
-
-#[test]
-fn settle_waits_for_the_one_phase_commit_that_runs_h5() {
-    let mut core = Core::open();
-    core.feed(one_phase(A));
-    assert_eq!(core.feed(settle(B)), []);
-    assert_eq!(core.feed(read(RegisterAnswer::Unknown)), [run_settle()], "the hook could not tell");
-    assert_eq!(
-        core.feed(read(RegisterAnswer::Committed)),
-        [send_register(A, RegisterAnswer::Committed), send_register(B, RegisterAnswer::Committed)]
-    );
-}
-
-#[test]
-fn settle_of_open_work_keeps_it_from_ever_committing_h5() {
-    let mut core = Core::open();
-    assert_eq!(core.feed(settle(A)), [run_settle()]);
-    assert_eq!(core.feed(one_phase(B)), []);
-    let closed = RegisterAnswer::Aborted(AbortReason::new(AbortKind::OwnerEnded, "closed"));
-    assert_eq!(core.feed(read(closed.clone())), [send_register(A, closed.clone()), send_register(B, closed)]);
-}
-
-#[test]
-fn a_register_is_not_asked_for_a_branch_in_two_phase_commit() {
-    let mut core = Core::prepared();
-    let orders = core.feed(settle(A));
-    assert!(violates(&orders));
-    assert_eq!(orders.last(), Some(&send_register(A, RegisterAnswer::Unknown)));
 }
 
 #[test]

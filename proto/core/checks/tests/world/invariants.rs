@@ -1,9 +1,14 @@
 //! What must hold in every state, by name. Sources: Bernstein, Hadzilacos and Goodman,
 //! *Concurrency Control and Recovery in Database Systems* (1987), section 7.3, for AC1 to AC5;
 //! the rest are Pactum's own laws.
+//!
+//! A branch that a person ended by hand is out of AC1 and I6: it is held to D8 instead, which says
+//! that its outcome is kept next to the decision and never hidden.
 
+use pactum_core_checked::id::Branch;
 use pactum_core_checked::participant::BranchKey;
 
+use super::participants::Database;
 use super::{Held, Told, World};
 
 /// The first invariant that the world breaks, in words.
@@ -13,24 +18,31 @@ pub fn broken(world: &World) -> Option<String> {
     }
     (0..world.transactions.len()).find_map(|number| {
         alike(world, number)
+            .or_else(|| once(world, number))
             .or_else(|| told_once(world, number))
             .or_else(|| told_the_truth(world, number))
             .or_else(|| logged_before_committed(world, number))
             .or_else(|| kept_until_finished(world, number))
+            .or_else(|| heuristics_are_kept(world, number))
             .map(|what| format!("transaction {number}: {what}"))
     })
 }
 
-/// What each branch's database holds of it.
-fn held(world: &World, number: usize) -> Vec<Option<&Held>> {
+/// The database of each of its branches.
+fn databases(world: &World, number: usize) -> impl Iterator<Item = (&Branch, BranchKey, &Database)> {
     let transaction = &world.transactions[number];
-    transaction
-        .branches
-        .iter()
-        .map(|branch| {
-            let node = world.participants.iter().find(|node| node.resource() == &branch.resource)?;
-            node.database.branches.get(&BranchKey { id: transaction.id, branch: branch.id })
-        })
+    transaction.branches.iter().filter_map(|branch| {
+        let node = world.participants.iter().find(|node| node.resource() == &branch.resource)?;
+        let key = BranchKey { id: transaction.id, branch: branch.id };
+        Some((branch, key, &node.database))
+    })
+}
+
+/// What each branch's database holds of it, where no person had a hand in it.
+fn held(world: &World, number: usize) -> Vec<Option<&Held>> {
+    databases(world, number)
+        .filter(|(_, key, database)| !database.by_hand.contains(key))
+        .map(|(_, key, database)| database.branches.get(&key))
         .collect()
 }
 
@@ -41,6 +53,15 @@ fn alike(world: &World, number: usize) -> Option<String> {
     let committed = held.iter().any(|held| matches!(held, Some(Held::Committed(_))));
     let lost = held.iter().any(|held| matches!(held, Some(Held::Aborted | Held::Open)));
     (committed && lost).then(|| format!("AC1: branches ended differently: {held:?}"))
+}
+
+/// H3, law 1: only one execution of a branch is ever committed.
+fn once(world: &World, number: usize) -> Option<String> {
+    let twice = databases(world, number).any(|(_, key, database)| {
+        let again = matches!(database.branches.get(&key), Some(Held::Committed(_)));
+        again && database.earlier.contains_key(&key)
+    });
+    twice.then(|| "H3: two executions of one branch are committed".into())
 }
 
 /// AC2, I6: nobody hears both outcomes.
@@ -73,11 +94,30 @@ fn logged_before_committed(world: &World, number: usize) -> Option<String> {
     (committed && !one && !world.logged_commit(number)).then(|| "I1: committed without a record".into())
 }
 
-/// I2: a commit that is taken for finished has no branch left to finish.
+/// I2: a commit that is taken for finished, or forgotten, has no branch left to finish, but for one
+/// that was finished and is back (D5).
 fn kept_until_finished(world: &World, number: usize) -> Option<String> {
-    let transaction = &world.transactions[number];
-    let finished = world.log.finished.contains(&transaction.id.gid);
-    let prepared = held(world, number).iter().any(|held| matches!(held, Some(Held::Prepared(_))));
-    (finished && prepared && world.logged_commit(number))
+    let gid = world.transactions[number].id.gid;
+    let over = world.log.finished.contains(&gid) || gid <= world.log.floor;
+    let prepared = databases(world, number).any(|(_, key, database)| {
+        // Another execution than the decided one is no part of it (H3).
+        let decided = !database.earlier.contains_key(&key) && !database.reappeared.contains(&key);
+        decided && matches!(database.branches.get(&key), Some(Held::Prepared(_)))
+    });
+    (over && prepared && world.logged_commit(number))
         .then(|| "I2: taken for finished while a branch is prepared".into())
+}
+
+/// D8, law 11: a commit that is finished keeps what a person did against it.
+fn heuristics_are_kept(world: &World, number: usize) -> Option<String> {
+    let gid = world.transactions[number].id.gid;
+    if !world.log.finished.contains(&gid) || !world.logged_commit(number) {
+        return None;
+    }
+    let hidden = databases(world, number).any(|(branch, key, database)| {
+        database.by_hand.contains(&key)
+            && database.branches.get(&key) == Some(&Held::Aborted)
+            && !world.log.heuristics.contains_key(&(gid, branch.id))
+    });
+    hidden.then(|| "D8: a branch rolled back by hand is hidden".into())
 }

@@ -10,13 +10,16 @@
 //!   carries it lives; with a crash its stream and all that is in it is gone;
 //! * a log write may be applied and answered, applied with its answer lost, or refused an answer
 //!   and applied later or never, also after its coordinator died;
-//! * a database statement may land after the process that sent it died (D1).
+//! * a database statement may land after the process that sent it died (D1);
+//! * what is rarer stands in `misfortune.rs`: an instance that is lost, a branch ended by hand or back
+//!   after its end, a floor that is raised, and a log that goes back in time.
 
 #![allow(clippy::unwrap_used, reason = "a broken model shall stop the checker")]
 #![allow(dead_code, unreachable_pub, reason = "each checker uses its part of the world")]
 
 pub mod invariants;
 pub mod log;
+pub mod misfortune;
 pub mod participants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,14 +30,14 @@ use pactum_core_checked::coordinator::{
     self, Answer, Coordinator, InquiryAnswer, RegisterAnswer, RequestId, TransactionOutcome, Wait,
 };
 use pactum_core_checked::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
-use pactum_core_checked::outcome::{BranchOutcome, Decision};
+use pactum_core_checked::outcome::{BranchOutcome, Decision, ProposalResult};
 use pactum_core_checked::participant::{self, BranchKey};
 use pactum_core_checked::time::Timestamp;
 use pactum_core_checked::vote::{AbortKind, AbortReason, Evidence, Vote};
 use uuid::Uuid;
 
-pub use log::{Log, Write};
-pub use participants::{Held, ParticipantNode};
+pub use log::{Log, LogMutant, Write};
+pub use participants::{DatabaseMutant, Held, ParticipantNode};
 
 /// How long a transaction has, in the model.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,11 +64,11 @@ pub enum Message {
 /// What a coordinator sends.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ToParticipant {
-    Prepare { id: TransactionId, branch: Branch, one_phase: bool },
+    Prepare { id: TransactionId, branch: Branch, execute: bool, one_phase: bool },
     Commit { id: TransactionId, branch: Branch, evidence: Evidence },
     Abort { id: TransactionId, branch: Branch },
     Settle { id: TransactionId, branch: Branch },
-    InquiryAnswer { key: BranchKey, commit: Option<Evidence>, abort: bool },
+    InquiryAnswer { key: BranchKey, commit: Option<Evidence>, abort: bool, quarantine: bool },
 }
 
 /// What a participant sends.
@@ -144,8 +147,44 @@ pub struct Scope {
     pub transactions: Vec<Vec<usize>>,
     /// Whether the resources keep marker tables.
     pub marker: bool,
+    /// Whether transactions are submitted: executed at Prepare.
+    pub one_shot: bool,
+    /// For each participant the one whose resource it speaks for too: a second instance. Those that
+    /// are not listed have a resource of their own.
+    pub homes: Vec<usize>,
+    /// Whether the log may go back in time: then it is noted what that may lose.
+    pub goes_back: bool,
+    /// A fault of the log's model.
+    pub log_mutant: Option<LogMutant>,
+    /// A fault of the databases' model.
+    pub database_mutant: Option<DatabaseMutant>,
     pub coordinator: coordinator::Config,
     pub participant: participant::Config,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self {
+            coordinators: 1,
+            participants: 2,
+            transactions: vec![vec![0, 1]],
+            marker: false,
+            one_shot: false,
+            homes: Vec::new(),
+            goes_back: false,
+            log_mutant: None,
+            database_mutant: None,
+            coordinator: coordinator::Config::default(),
+            participant: participant::Config::default(),
+        }
+    }
+}
+
+impl Scope {
+    /// The participant whose resource and database this one works with.
+    pub fn home(&self, place: usize) -> usize {
+        self.homes.get(place).copied().unwrap_or(place)
+    }
 }
 
 /// The scope, which no step changes: it takes no part in comparing or hashing states.
@@ -202,7 +241,7 @@ impl World {
         let mut world = Self {
             coordinators: Vec::new(),
             runs: 0,
-            log: Log::default(),
+            log: Log::new(&scope),
             participants: Vec::new(),
             network: BTreeMap::new(),
             transactions: Vec::new(),
@@ -231,6 +270,10 @@ impl World {
         let mut branches = BTreeSet::new();
         for place in self.scope.transactions[number % self.scope.transactions.len()].clone() {
             let branch = self.participants[place].branch(number, self.scope.marker);
+            if self.scope.one_shot {
+                branches.insert(branch);
+                continue;
+            }
             self.participants[place].database.begin(BranchKey { id, branch: branch.id });
             let deadline = now + TIMEOUT;
             let enlisted = participant::Event::Enlisted { branch: branch.clone(), id, deadline };
@@ -267,18 +310,23 @@ impl World {
             Message::ToCoordinator { to, from, body } => self.deliver_to_coordinator(to, from, body, now),
             Message::Commit { to, transaction } => {
                 let request = self.ask(to, Asked::Commit { transaction });
-                let asked = &self.transactions[transaction];
-                let event = coordinator::Event::CommitRequested {
-                    id: asked.id,
-                    branches: asked.branches.clone(),
-                    details: Arc::default(),
-                    timeout: TIMEOUT,
-                    wait: Wait::Decision,
-                    request,
-                };
+                let event = self.request(transaction, request);
                 self.tell_coordinator(to, event, now);
             }
         }
+    }
+
+    /// What the application asks for.
+    fn request(&self, transaction: usize, request: RequestId) -> coordinator::Event {
+        let Transaction { id, branches, .. } = self.transactions[transaction].clone();
+        let (details, timeout, wait) = (Arc::default(), TIMEOUT, Wait::Decision);
+        if self.scope.one_shot {
+            let submitted =
+                |branch| coordinator::SubmittedBranch { branch, operation: participants::operation() };
+            let branches = branches.into_iter().map(submitted).collect();
+            return coordinator::Event::SubmitRequested { id, branches, details, timeout, wait, request };
+        }
+        coordinator::Event::CommitRequested { id, branches, details, timeout, wait, request }
     }
 
     /// One copy of a message is lost.
@@ -304,18 +352,20 @@ impl World {
         let session = SessionId(from as u64);
         let deadline = now + TIMEOUT;
         let event = match body {
-            ToParticipant::Prepare { id, branch, one_phase } => {
-                Event::PrepareReceived { from: session, id, branch, operation: None, one_phase, deadline }
+            ToParticipant::Prepare { id, branch, execute, one_phase } => {
+                let operation = execute.then(participants::operation);
+                Event::PrepareReceived { from: session, id, branch, operation, one_phase, deadline }
             }
             ToParticipant::Commit { id, branch, evidence } => {
                 Event::CommitReceived { from: session, id, branch, evidence }
             }
             ToParticipant::Abort { id, branch } => Event::AbortReceived { from: session, id, branch },
             ToParticipant::Settle { id, branch } => Event::SettleReceived { from: session, id, branch },
-            ToParticipant::InquiryAnswer { key, commit, abort } => {
+            ToParticipant::InquiryAnswer { key, commit, abort, quarantine } => {
                 let answer = match (commit, abort) {
                     (Some(evidence), _) => InquiryAnswer::Commit(evidence),
                     (None, true) => InquiryAnswer::Abort,
+                    (None, false) if quarantine => InquiryAnswer::Quarantine,
                     (None, false) => InquiryAnswer::Wait { owner: key.id.incarnation },
                 };
                 Event::InquiryAnswered { key, answer }
@@ -397,7 +447,7 @@ impl World {
 
     /// A living coordinator ends an incarnation that it takes for dead, and recovers its commits.
     pub fn end_incarnation(&mut self, run: usize, by: usize, now: Timestamp) {
-        self.log.live.remove(&incarnation(run));
+        self.log.end(incarnation(run));
         for place in 0..self.coordinators.len() {
             self.read_live(place, now);
         }
@@ -457,12 +507,13 @@ impl World {
         use coordinator::Command;
         let run = self.coordinators[place].run;
         match command {
-            Command::SendPrepare { id, branch, one_phase, .. } => {
+            Command::SendPrepare { id, branch, operation, one_phase, .. } => {
                 // To the instance that enlisted and to no other.
                 let to =
                     self.participants.iter().position(|node| node.instance() == branch.instance && node.up());
                 if let Some(to) = to {
-                    let body = ToParticipant::Prepare { id, branch, one_phase };
+                    let execute = operation.is_some();
+                    let body = ToParticipant::Prepare { id, branch, execute, one_phase };
                     self.send(Message::ToParticipant { to, from: run, body });
                 } else {
                     let event = coordinator::Event::PrepareNotSent { id, branch: branch.id };
@@ -481,18 +532,21 @@ impl World {
             Command::Propose { record } => self.log.writes.push(Write { run: Some(run), record }),
             Command::LookUp { id, request } => {
                 let result = self.log.look_up(id.gid);
-                self.tell_coordinator(
-                    place,
-                    coordinator::Event::LookedUp { id, request, result, heuristics: Vec::new() },
-                    now,
-                );
+                let heuristics = self.log.heuristics_of(id.gid);
+                let event = coordinator::Event::LookedUp { id, request, result, heuristics };
+                self.tell_coordinator(place, event, now);
             }
             Command::Reply { request, answer } => self.reply(place, request, answer),
             Command::RecordFinished { id } => {
                 self.log.finished.insert(id.gid);
             }
-            Command::RecordHeuristic { id, outcome, .. } => {
-                self.break_promise(format!("a heuristic outcome without a person: {outcome:?} of {id}"));
+            Command::RecordHeuristic { id, branch, outcome } => {
+                let key = BranchKey { id, branch: branch.id };
+                if !self.participants.iter().any(|node| node.database.by_hand.contains(&key)) {
+                    let what = format!("D8: a heuristic outcome without a person: {outcome:?} of {id}");
+                    self.break_promise(what);
+                }
+                self.log.heuristics.insert((id.gid, branch.id), outcome);
             }
             Command::ReportViolation { id, what } => self.break_promise(format!("{id}: {what}")),
             Command::RecordUndecided { .. } | Command::ForgetUndecided { .. } => {}
@@ -500,8 +554,11 @@ impl World {
     }
 
     fn send_to_resource(&mut self, run: usize, branch: &Branch, body: ToParticipant) {
-        let to = self.participants.iter().position(|node| node.resource() == &branch.resource);
-        if let Some(to) = to.filter(|to| self.participants[*to].up()) {
+        // Best to the instance that enlisted, else to any of the resource.
+        let speaks = |node: &&ParticipantNode| node.up() && node.resource() == &branch.resource;
+        let all = || self.participants.iter().filter(speaks);
+        let to = all().find(|node| node.instance() == branch.instance).or_else(|| all().next());
+        if let Some(to) = to.map(|node| node.place) {
             self.send(Message::ToParticipant { to, from: run, body });
         }
     }
@@ -529,13 +586,15 @@ impl World {
                 | TransactionOutcome::Forgotten => {}
             },
             (Asked::Inquiry { participant, key }, Answer::Inquiry(answer)) => {
+                let quarantine = answer == InquiryAnswer::Quarantine;
                 let (commit, abort) = match answer {
                     InquiryAnswer::Commit(evidence) => (Some(evidence), false),
                     InquiryAnswer::Abort => (None, true),
-                    InquiryAnswer::Wait { .. } | InquiryAnswer::Quarantine => return,
+                    InquiryAnswer::Quarantine => (None, false),
+                    InquiryAnswer::Wait { .. } => return,
                 };
                 if self.participants[participant].up() {
-                    let body = ToParticipant::InquiryAnswer { key, commit, abort };
+                    let body = ToParticipant::InquiryAnswer { key, commit, abort, quarantine };
                     self.send(Message::ToParticipant { to: participant, from: run, body });
                 }
             }
@@ -550,12 +609,18 @@ impl World {
     pub fn log_applies(&mut self, index: usize, answered: bool, now: Timestamp) {
         let write = self.log.writes.remove(index);
         let result = self.log.apply(&write.record);
+        let commit = write.record.decision == Decision::Commit;
+        if commit && result == ProposalResult::Won && !self.log.live.contains(&write.record.id.incarnation) {
+            self.break_promise("I3: an incarnation wrote a commit after its end".into());
+        }
+        self.log.note_answer(&write, if answered { Some(&result) } else { None });
         self.tell_written(&write, if answered { Some(result) } else { None }, now);
     }
 
     /// The log does not answer; the write may be carried out later, or never.
     pub fn log_silent(&mut self, index: usize, now: Timestamp) {
         let write = self.log.writes[index].clone();
+        self.log.note_answer(&write, None);
         self.log.writes[index].run = None;
         self.tell_written(&write, None, now);
     }
@@ -565,19 +630,14 @@ impl World {
         self.log.writes.remove(index);
     }
 
-    fn tell_written(
-        &mut self,
-        write: &Write,
-        result: Option<pactum_core_checked::outcome::ProposalResult>,
-        now: Timestamp,
-    ) {
+    fn tell_written(&mut self, write: &Write, result: Option<ProposalResult>, now: Timestamp) {
         let Some(run) = write.run else { return };
         let place = self.coordinators.iter().position(|node| node.core.is_some() && node.run == run);
         let Some(place) = place else { return };
         let event = coordinator::Event::ProposalAnswered {
             id: write.record.id,
             proposed: write.record.decision,
-            result: result.unwrap_or(pactum_core_checked::outcome::ProposalResult::Unknown),
+            result: result.unwrap_or(ProposalResult::Unknown),
         };
         let paused = std::mem::replace(&mut self.coordinators[place].paused, false);
         self.tell_coordinator(place, event, now);
@@ -588,13 +648,9 @@ impl World {
         self.broken.get_or_insert(what);
     }
 
-    /// Whether the record that stands for a transaction is a commit.
+    /// Whether a record that stands, or ever stood, for a transaction is a commit.
     pub fn logged_commit(&self, transaction: usize) -> bool {
-        let id = self.transactions[transaction].id;
-        self.log
-            .rows
-            .get(&id.gid)
-            .is_some_and(|record| record.id == id && record.decision == Decision::Commit)
+        self.log.committed.contains(&self.transactions[transaction].id)
     }
 }
 

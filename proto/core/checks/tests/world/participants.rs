@@ -1,8 +1,8 @@
 //! The participants: the real core, and a database that prepares, commits and rolls back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use pactum_core_checked::coordinator::RegisterAnswer;
+use pactum_core_checked::coordinator::{Operation, RegisterAnswer};
 use pactum_core_checked::id::{Branch, InstanceId, ResourceName, TransactionId};
 use pactum_core_checked::outcome::{BranchOutcome, HeuristicOutcome};
 use pactum_core_checked::participant::{BranchKey, Command, Event, Participant, SessionId};
@@ -28,10 +28,32 @@ pub struct Database {
     pub branches: BTreeMap<BranchKey, Held>,
     /// The marker table: committed or aborted.
     pub markers: BTreeMap<BranchKey, bool>,
+    /// Executions that were committed before the one in `branches` (H3).
+    pub earlier: BTreeMap<BranchKey, Evidence>,
+    /// Branches that a person ended, and those that came back after their end.
+    pub by_hand: BTreeSet<BranchKey>,
+    pub reappeared: BTreeSet<BranchKey>,
     executions: u32,
+    mutant: Option<DatabaseMutant>,
+}
+
+/// Faults of a resource, for the checkers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum DatabaseMutant {
+    /// Commits whatever execution is prepared under the branch's name (law 1, H3).
+    CommitsAnyExecution,
+    /// Commits in one phase without minding the marker that stands (H5).
+    MarkerUnchecked,
+    /// Takes a branch that is not there for committed (law 8, D3).
+    NotFoundIsSuccess,
 }
 
 impl Database {
+    /// How often anything was prepared here.
+    pub fn executions(&self) -> u32 {
+        self.executions
+    }
+
     pub fn begin(&mut self, key: BranchKey) {
         self.branches.insert(key, Held::Open);
     }
@@ -47,13 +69,26 @@ impl Database {
         Some(evidence)
     }
 
+    /// Begins the work of a one-shot branch anew; what was committed under its name stays.
+    fn execute(&mut self, key: BranchKey) {
+        if let Some(Held::Committed(evidence)) = self.branches.insert(key, Held::Open) {
+            self.earlier.insert(key, evidence);
+        }
+    }
+
     fn commit(&mut self, key: BranchKey, decided: &Evidence) -> BranchOutcome {
+        let any = self.mutant == Some(DatabaseMutant::CommitsAnyExecution);
         match self.branches.get(&key) {
-            Some(Held::Prepared(evidence)) if evidence.same_execution(decided) => {
-                self.branches.insert(key, Held::Committed(decided.clone()));
+            Some(Held::Prepared(evidence)) if any || evidence.same_execution(decided) => {
+                let committed = Held::Committed(evidence.clone());
+                self.branches.insert(key, committed);
                 BranchOutcome::Committed
             }
             Some(Held::Committed(evidence)) if evidence.same_execution(decided) => BranchOutcome::Committed,
+            _ if self.earlier.get(&key).is_some_and(|evidence| evidence.same_execution(decided)) => {
+                BranchOutcome::Committed
+            }
+            _ if self.mutant == Some(DatabaseMutant::NotFoundIsSuccess) => BranchOutcome::Committed,
             Some(Held::Aborted) => BranchOutcome::Heuristic(HeuristicOutcome::Aborted),
             Some(Held::Open | Held::Prepared(_) | Held::Committed(_)) | None => {
                 BranchOutcome::Heuristic(HeuristicOutcome::Hazard)
@@ -61,14 +96,26 @@ impl Database {
         }
     }
 
-    fn abort(&mut self, key: BranchKey) -> BranchOutcome {
+    /// `known`: the execution that is meant, where its process remembers it. Its own evidence says that
+    /// it is gone without effect if another one is here; without it nothing speaks against that.
+    fn abort(&mut self, key: BranchKey, known: Option<&Evidence>) -> BranchOutcome {
+        if let (Some(known), Some(Held::Prepared(here) | Held::Committed(here))) =
+            (known, self.branches.get(&key))
+            && !here.same_execution(known)
+        {
+            return BranchOutcome::Aborted;
+        }
         match self.branches.get_mut(&key) {
-            Some(Held::Committed(_)) => BranchOutcome::Heuristic(HeuristicOutcome::Committed),
+            Some(Held::Committed(_)) if known.is_some() => {
+                BranchOutcome::Heuristic(HeuristicOutcome::Committed)
+            }
             Some(held @ (Held::Open | Held::Prepared(_) | Held::Aborted)) => {
-                *held = Held::Aborted;
+                // Another execution under its name stays committed.
+                let committed = self.earlier.remove(&key).map(Held::Committed);
+                *held = committed.unwrap_or(Held::Aborted);
                 BranchOutcome::Aborted
             }
-            None => BranchOutcome::Aborted,
+            Some(Held::Committed(_)) | None => BranchOutcome::Aborted,
         }
     }
 
@@ -77,18 +124,20 @@ impl Database {
         if self.branches.get(&key) != Some(&Held::Open) {
             return self.markers.get(&key) == Some(&true);
         }
-        if self.markers.contains_key(&key) {
+        if self.markers.contains_key(&key) && self.mutant != Some(DatabaseMutant::MarkerUnchecked) {
             self.branches.insert(key, Held::Aborted);
             return false;
         }
-        self.markers.insert(key, true);
+        self.markers.entry(key).or_insert(true);
         self.branches.insert(key, Held::Committed(Evidence::default()));
         true
     }
 
     /// Ends open work, inserts the marker (gid, aborted) unless one stands, and reads what stands.
-    fn settle(&mut self, key: BranchKey) -> bool {
-        if let Some(held @ Held::Open) = self.branches.get_mut(&key) {
+    ///
+    /// `landing`: a statement of a dead process is still under way; its transaction is not ours to end.
+    fn settle(&mut self, key: BranchKey, landing: bool) -> bool {
+        if !landing && let Some(held @ Held::Open) = self.branches.get_mut(&key) {
             *held = Held::Aborted;
         }
         *self.markers.entry(key).or_insert(false)
@@ -111,6 +160,10 @@ pub struct ParticipantNode {
     pub core: Option<Participant>,
     pub database: Database,
     pub hooks: Vec<Hook>,
+    /// Branches whose abort this life has acknowledged.
+    pub aborted: BTreeSet<BranchKey>,
+    /// Branches of which this life has reported that nothing can be known.
+    pub quarantined: BTreeSet<BranchKey>,
     resource: ResourceName,
 }
 
@@ -120,9 +173,11 @@ impl ParticipantNode {
             place,
             life: 0,
             core: Some(Participant::new(scope.participant.clone())),
-            database: Database::default(),
+            database: Database { mutant: scope.database_mutant, ..Database::default() },
             hooks: Vec::new(),
-            resource: resource(place),
+            aborted: BTreeSet::new(),
+            quarantined: BTreeSet::new(),
+            resource: resource(scope.home(place)),
         }
     }
 
@@ -181,15 +236,22 @@ impl World {
         let node = &mut self.participants[place];
         node.core = None;
         node.life += 1;
+        node.aborted.clear();
+        node.quarantined.clear();
+        // The other instance of the resource, if there is one, keeps the database to itself.
+        let home = self.scope.home(place);
+        let node = &mut self.participants[place];
         let landing =
             |key: &BranchKey, hooks: &[Hook]| hooks.iter().any(|hook| prepares(&hook.command) == Some(*key));
         let hooks = node.hooks.clone();
-        for (key, held) in &mut node.database.branches {
-            if *held == Held::Open && !landing(key, &hooks) {
-                *held = Held::Aborted;
+        node.hooks.retain(|hook| prepares(&hook.command).is_some());
+        if !self.scope.one_shot {
+            for (key, held) in &mut self.participants[home].database.branches {
+                if *held == Held::Open && !landing(key, &hooks) {
+                    *held = Held::Aborted;
+                }
             }
         }
-        node.hooks.retain(|hook| prepares(&hook.command).is_some());
         self.network.retain(|message, _| match message {
             Message::ToParticipant { to, .. } => *to != place,
             Message::ToCoordinator { from, .. } => *from != place,
@@ -215,7 +277,7 @@ impl World {
     /// Lists what the database holds prepared.
     pub fn scan(&mut self, place: usize, now: Timestamp) {
         let node = &self.participants[place];
-        let found: Vec<(BranchKey, Evidence)> = node
+        let found: Vec<(BranchKey, Evidence)> = self.participants[self.scope.home(place)]
             .database
             .branches
             .iter()
@@ -255,6 +317,9 @@ impl World {
                 self.send_to_run(to, place, body);
             }
             Command::SendFinished { to, key, outcome } => {
+                if outcome == BranchOutcome::Aborted {
+                    self.participants[place].aborted.insert(key);
+                }
                 self.send_to_run(to, place, ToCoordinator::Finished { key, outcome: outcome.into() });
             }
             Command::SendFailed { to, key, .. } => self.send_to_run(to, place, ToCoordinator::Failed { key }),
@@ -267,9 +332,11 @@ impl World {
                 self.send_to_run(to, place, ToCoordinator::Register { key, committed });
             }
             Command::SendInquiry { id, branch, evidence } => {
-                // To the owner while it lives, else to every other.
+                // To the owner while it lives under that name, else to every coordinator.
+                let alive = self.log.live.contains(&id.incarnation);
                 let owner = self.coordinators.iter().position(|node| {
-                    node.core.is_some() && super::incarnation(node.run) == id.incarnation && !node.paused
+                    let named = alive && super::incarnation(node.run) == id.incarnation;
+                    named && node.core.is_some() && !node.paused
                 });
                 let runs: Vec<usize> = match owner {
                     Some(owner) => vec![self.coordinators[owner].run],
@@ -291,10 +358,20 @@ impl World {
             | Command::RunSettle { .. }
             | Command::RunCommit { .. }
             | Command::RunAbort { .. } => {
+                // Who has no memory left of an abort cannot know better.
+                let remembers = self.scope.participant.remembered_max > 1;
+                let again = prepares(&command)
+                    .is_some_and(|key| remembers && self.participants[place].aborted.contains(&key));
+                if again {
+                    self.break_promise("E3: a branch is prepared after its abort was acknowledged".into());
+                }
                 let life = self.participants[place].life;
                 self.participants[place].hooks.push(Hook { life, command });
             }
-            Command::Forget { .. } | Command::ReportQuarantine { .. } => {}
+            Command::Forget { .. } => {}
+            Command::ReportQuarantine { key } => {
+                self.participants[place].quarantined.insert(key);
+            }
             Command::ReportViolation { key, what } => self.break_promise(format!("{key:?}: {what}")),
         }
     }
@@ -310,10 +387,22 @@ impl World {
     pub fn finish_hook(&mut self, place: usize, index: usize, end: HookEnd, now: Timestamp) {
         let hook = self.participants[place].hooks.remove(index);
         let heard = hook.life == self.participants[place].life;
-        let database = &mut self.participants[place].database;
+        let home = self.scope.home(place);
+        let settled = if let Command::RunSettle { id, branch } = &hook.command {
+            Some(BranchKey { id: *id, branch: branch.id })
+        } else {
+            None
+        };
+        let others = self.participants.iter().flat_map(|node| &node.hooks);
+        let landing = settled.is_some()
+            && others.filter_map(|hook| prepares(&hook.command)).any(|key| Some(key) == settled);
+        let database = &mut self.participants[home].database;
         let event = match hook.command {
-            Command::RunPrepare { id, branch, .. } => {
+            Command::RunPrepare { id, branch, operation, .. } => {
                 let key = BranchKey { id, branch: branch.id };
+                if operation.is_some() {
+                    database.execute(key);
+                }
                 let vote = match end {
                     HookEnd::Done => match database.prepare(key) {
                         Some(evidence) => Vote::Commit(evidence),
@@ -324,14 +413,17 @@ impl World {
                         Vote::ReadOnly
                     }
                     HookEnd::Fails => {
-                        database.abort(key);
+                        database.abort(key, None);
                         Vote::Abort(reason(AbortKind::VotedNo))
                     }
                 };
                 Event::PrepareFinished { key, vote }
             }
-            Command::RunOnePhase { id, branch, .. } => {
+            Command::RunOnePhase { id, branch, operation, .. } => {
                 let key = BranchKey { id, branch: branch.id };
+                if operation.is_some() && !database.branches.contains_key(&key) {
+                    database.execute(key);
+                }
                 let answer = match end {
                     HookEnd::Fails => RegisterAnswer::Unknown,
                     HookEnd::Done | HookEnd::ReadOnly => register(database.commit_one_phase(key)),
@@ -342,7 +434,7 @@ impl World {
                 let key = BranchKey { id, branch: branch.id };
                 let answer = match end {
                     HookEnd::Fails => RegisterAnswer::Unknown,
-                    HookEnd::Done | HookEnd::ReadOnly => register(database.settle(key)),
+                    HookEnd::Done | HookEnd::ReadOnly => register(database.settle(key, landing)),
                 };
                 Event::RegisterRead { key, answer }
             }
@@ -355,12 +447,12 @@ impl World {
                     }
                 }
             }
-            Command::RunAbort { id, branch, .. } => {
+            Command::RunAbort { id, branch, prepared } => {
                 let key = BranchKey { id, branch: branch.id };
                 match end {
                     HookEnd::Fails => Event::HookFailed { key, error: "failed".into() },
                     HookEnd::Done | HookEnd::ReadOnly => {
-                        Event::BranchEnded { key, outcome: database.abort(key) }
+                        Event::BranchEnded { key, outcome: database.abort(key, prepared.as_ref()) }
                     }
                 }
             }
@@ -373,16 +465,27 @@ impl World {
             | Command::ReportQuarantine { .. }
             | Command::ReportViolation { .. } => return,
         };
+        self.mind_heuristic(home, &event);
         if heard {
             self.tell_participant(place, event, now);
+        }
+    }
+
+    /// Only a person ends a branch without its decision.
+    fn mind_heuristic(&mut self, home: usize, event: &Event) {
+        if let Event::BranchEnded { key, outcome: BranchOutcome::Heuristic(outcome) } = event
+            && !self.participants[home].database.by_hand.contains(key)
+        {
+            self.break_promise(format!("D3: a branch ended {outcome:?} without a person"));
         }
     }
 
     /// The statement of a dead process never lands.
     pub fn drop_hook(&mut self, place: usize, index: usize) {
         let hook = self.participants[place].hooks.remove(index);
+        let home = self.scope.home(place);
         if let Some(key) = prepares(&hook.command)
-            && let Some(held @ Held::Open) = self.participants[place].database.branches.get_mut(&key)
+            && let Some(held @ Held::Open) = self.participants[home].database.branches.get_mut(&key)
         {
             *held = Held::Aborted;
         }
@@ -406,6 +509,11 @@ fn prepares(command: &Command) -> Option<BranchKey> {
         | Command::ReportViolation { .. } => return None,
     };
     Some(BranchKey { id: *id, branch: branch.id })
+}
+
+/// What a one-shot branch executes.
+pub fn operation() -> Operation {
+    Operation { name: "debit".into(), payload: [].into() }
 }
 
 fn register(committed: bool) -> RegisterAnswer {

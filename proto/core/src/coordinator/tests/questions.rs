@@ -52,6 +52,28 @@ fn another_execution_is_rolled_back_only_once_the_decided_one_is_known_committed
 }
 
 #[test]
+fn a_repeated_submit_is_no_other_request_while_another_owners_transaction_is_closed() {
+    let (id, mut core) = (foreign(10), Core::new());
+    assert!(closes(&core.feed(inquiry(id, 1, 5)), id));
+    let operation = Operation { name: "move".into(), payload: Arc::from(&b"1"[..]) };
+    let orders = core.feed(Event::SubmitRequested {
+        id,
+        branches: [SubmittedBranch { branch: branch(1), operation }].into(),
+        details: Arc::new(Details { digest: Some([7; 16]), ..Details::default() }),
+        timeout: TIMEOUT,
+        wait: Wait::Decision,
+        request: RequestId(6),
+    });
+    assert_eq!(orders, [], "it waits for the same close");
+    let orders = core.proposal(id, Decision::Abort, ProposalResult::Won);
+    let answered = |order: &Command| {
+        matches!(order, Command::Reply { request, answer: Answer::Outcome(TransactionOutcome::Aborted { .. }) }
+            if *request == RequestId(6))
+    };
+    assert!(orders.iter().any(answered), "{orders:?}");
+}
+
+#[test]
 fn an_inquiry_of_a_dead_owners_branch_closes_then_answers_a2_a3() {
     let (id, mut core) = (foreign(10), Core::new());
     assert!(closes(&core.feed(inquiry(id, 1, 5)), id));

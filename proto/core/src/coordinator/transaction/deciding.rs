@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{BranchState, State, Step, Transaction};
+use super::{BranchState, Doubt, State, Step, Transaction};
 use crate::coordinator::command::Command;
 use crate::coordinator::event::RegisterAnswer;
 use crate::coordinator::memory::Ending;
@@ -19,8 +19,7 @@ use crate::vote::{AbortKind, AbortReason, Vote};
 impl Transaction {
     /// A transaction known by name only, to be closed: abort is written if nothing stands.
     pub(in crate::coordinator) fn close(id: TransactionId, reason: AbortReason, step: &mut Step<'_>) -> Self {
-        let state = State::Closing { reason, in_flight: false };
-        let mut transaction = Self::unrecorded(id, Arc::default(), state, step);
+        let mut transaction = Self::unrecorded(id, Arc::default(), State::closing(reason), step);
         transaction.propose(step);
         transaction
     }
@@ -73,7 +72,7 @@ impl Transaction {
                 *in_flight = true;
                 record.clone()
             }
-            State::Closing { reason, in_flight } if !*in_flight => {
+            State::Closing { reason, in_flight, .. } if !*in_flight => {
                 *in_flight = true;
                 DecisionRecord {
                     details: Arc::clone(&self.details),
@@ -101,6 +100,11 @@ impl Transaction {
         result: ProposalResult,
         step: &mut Step<'_>,
     ) -> Result<(), IllegalEvent> {
+        match (proposed, &result) {
+            (Decision::Abort, ProposalResult::Fenced) => return Err(self.illegal("fenced abort")),
+            (Decision::Commit, ProposalResult::Doubted) => return Err(self.illegal("doubted commit")),
+            _ => {}
+        }
         match (&mut self.state, proposed) {
             (State::Proposing { in_flight, .. }, Decision::Commit)
             | (State::Closing { in_flight, .. }, Decision::Abort)
@@ -114,17 +118,15 @@ impl Transaction {
             ProposalResult::Won => self.won(step),
             ProposalResult::Lost(record) => self.obey(*record, step),
             ProposalResult::Fenced => {
-                if proposed == Decision::Abort {
-                    return Err(self.illegal("fenced abort"));
-                }
                 // Ours was not written and cannot be any more; somebody else may have closed it.
                 let reason =
                     AbortReason::new(AbortKind::OwnerEnded, "its coordinator's incarnation was ended");
-                self.enter(State::Closing { reason, in_flight: false });
+                self.enter(State::closing(reason));
                 self.propose(step);
             }
             ProposalResult::Forgotten => self.below_floor(step),
-            ProposalResult::Doubted | ProposalResult::Unknown => self.unknown(step),
+            ProposalResult::Doubted => self.doubted(step),
+            ProposalResult::Unknown => self.unknown(step),
         }
         Ok(())
     }
@@ -217,6 +219,24 @@ impl Transaction {
         if self.answer_by.is_none() && !self.waiters.is_empty() {
             self.answer_by = Some(step.now + step.config.unknown_bound);
         }
+    }
+
+    /// The log went back in time: that nothing stands does not mean that nothing stood, and nobody may
+    /// conclude abort (B4, B5). Whoever waits is told so; the log is asked again at the slowest pace,
+    /// for until a person releases the incarnation nothing changes.
+    fn doubted(&mut self, step: &mut Step<'_>) {
+        if step.config.plays(Mutant::DoubtTakenForAborted) {
+            self.abort(AbortReason::new(AbortKind::OwnerEnded, "the log holds no record"), step);
+            return;
+        }
+        if let State::Closing { doubt, .. } = &mut self.state {
+            *doubt = Doubt::Held;
+        }
+        self.answer_inquirers(step);
+        self.answer_by = None;
+        self.answer_unknown(step);
+        self.attempts = self.attempts.saturating_add(1);
+        self.retry_at = Some(step.now + step.config.retry.after(u32::MAX, self.fraction()));
     }
 
     /// Asks the register of a one-branch transaction.

@@ -424,17 +424,63 @@ impl Transaction {
     /// The owner's incarnation was ended: what is not proposed is aborted, the rest is settled
     /// by its register (H10).
     pub(in crate::coordinator) fn owner_ended(&mut self, step: &mut Step<'_>) {
-        self.abort_if_undecided(
-            AbortReason::new(AbortKind::OwnerEnded, "its coordinator's incarnation was ended"),
-            step,
-        );
+        let reason = AbortReason::new(AbortKind::OwnerEnded, "its coordinator's incarnation was ended");
+        if step.config.plays(Mutant::EndedAbortsProposed) && matches!(self.state, State::Proposing { .. }) {
+            self.abort(reason, step);
+            return;
+        }
+        self.abort_if_undecided(reason, step);
+    }
+
+    /// An instance has gone, and with it what it held open. Whatever still needs a vote of it can only
+    /// abort, and need not wait for its deadline to do so. A branch that has voted is prepared, and any
+    /// instance of its resource may finish it.
+    pub(in crate::coordinator) fn instance_lost(
+        &mut self,
+        resource: &ResourceName,
+        instance: InstanceId,
+        step: &mut Step<'_>,
+    ) {
+        let mut missed = false;
+        for state in self.branches.values_mut().filter(|state| {
+            state.branch.resource == *resource && state.branch.instance == instance && state.vote.is_none()
+        }) {
+            // Not waited for either: if it did prepare, it will inquire.
+            state.not_attached = true;
+            missed = true;
+        }
+        if !missed && !step.config.plays(Mutant::LostInstanceAbortsProposed) {
+            return;
+        }
+        match self.state {
+            State::Active | State::Preparing | State::OnePhase { handed_over: 0 } => {
+                let message = format!("the participant of {resource} has gone");
+                self.abort(AbortReason::new(AbortKind::NotAttached, &message), step);
+            }
+            State::Proposing { .. } if step.config.plays(Mutant::LostInstanceAbortsProposed) => {
+                self.abort(AbortReason::new(AbortKind::NotAttached, "its participant has gone"), step);
+            }
+            // Proposed to the branch's own register, which any instance of the resource may ask.
+            State::OnePhase { .. } => {
+                self.enter(State::Settling { asked_only: false });
+                self.send_settle(step);
+            }
+            // Who cannot be reached is not waited for.
+            State::Aborting { .. } => self.check_finished(step),
+            State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Over(_)
+            | State::Dropped => {}
+        }
     }
 
     /// An operator has it decided: closed with abort, through the log (law 11).
     pub(in crate::coordinator) fn resolve(&mut self, reason: AbortReason, step: &mut Step<'_>) {
         match self.state {
             State::Active | State::Preparing => {
-                self.enter(State::Closing { reason, in_flight: false });
+                self.enter(State::closing(reason));
                 self.propose(step);
             }
             // Its register is its branch's own, and it is never closed in the log.

@@ -1,0 +1,189 @@
+//! What one coordinator is made of, put together: shards, services, and the tasks without which it
+//! must not go on.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pactum_core::coordinator as core;
+use pactum_core::id::Gid;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::ports::{self, Services};
+use crate::config::Config;
+use crate::journal::Journal;
+use crate::lifecycle::Lifecycle;
+use crate::outbox::OutboxLimits;
+use crate::registry::Registry;
+use crate::service::admin::Admin;
+use crate::service::participants::Participants;
+use crate::service::pipeline::PipelineContext;
+use crate::service::transactions::Transactions;
+use crate::service::wire;
+use crate::session::SessionContext;
+use crate::shard::{Backlog, Gauge, Shard, Shards};
+use crate::tasks::Tasks;
+
+/// What every task shares.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) journal: Journal,
+    pub(super) shards: Arc<Shards>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) tasks: Tasks,
+}
+
+/// Starts tasks without which the coordinator must not go on.
+#[derive(Clone)]
+pub(super) struct Fatal {
+    pub(super) tasks: Tasks,
+    pub(super) failed: tokio::sync::watch::Sender<Option<&'static str>>,
+}
+
+impl Fatal {
+    /// Spawns one. If it ends, unless that is `expected`, the coordinator fails.
+    pub(super) fn spawn(
+        &self,
+        name: &'static str,
+        expected: impl Fn() -> bool + Send + 'static,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (failed, killed) = (self.failed.clone(), self.tasks.killed());
+        let task = self.tasks.spawn(task);
+        self.tasks.spawn(async move {
+            let ended = task.await;
+            if !killed.is_cancelled() && !expected() {
+                tracing::error!(task = name, panicked = ended.is_err(), "a task has ended unexpectedly");
+                failed.send_replace(Some(name));
+            }
+        });
+    }
+}
+
+/// Starts every shard's task.
+pub(super) fn start_shards(
+    config: &Config,
+    journal: &Journal,
+    registry: &Arc<Registry>,
+    lifecycle: &Arc<Lifecycle>,
+    fatal: &Fatal,
+) -> Arc<Shards> {
+    let (mut inputs, mut answers, mut gauges) = (Vec::new(), Vec::new(), Vec::new());
+    let origin = Instant::now();
+    for _ in 0..config.shards {
+        let (input_sender, input) = mpsc::channel(config.shard_queue_max);
+        let (answer_sender, answer) = mpsc::unbounded_channel();
+        let gauge = Arc::new(Gauge::default());
+        let shard = Shard {
+            core: core::Coordinator::new(config.core(), None, Gid::NIL),
+            inputs: input,
+            answers: answer,
+            journal: journal.of_shard(answer_sender.clone(), &fatal.tasks),
+            registry: Arc::clone(registry),
+            lifecycle: Arc::clone(lifecycle),
+            observer: config.observer.clone(),
+            gauge: Arc::clone(&gauge),
+            open_max: config.transactions_open_max.div_ceil(config.shards),
+            origin,
+            waiting: HashMap::new(),
+            own: None,
+            backlog: Backlog::new(config.outbox_messages_max),
+            recovered: HashSet::new(),
+            turn: 0,
+        };
+        fatal.spawn("a shard", || false, shard.run());
+        inputs.push(input_sender);
+        answers.push(answer_sender);
+        gauges.push(gauge);
+    }
+    Arc::new(Shards::new(inputs, answers, gauges))
+}
+
+impl Parts {
+    /// What is served.
+    pub(super) fn services(&self, config: &Config) -> Services {
+        let outbox =
+            OutboxLimits { messages_max: config.outbox_messages_max, bytes_max: config.outbox_bytes_max };
+        // A pipeline's answers are bounded by its calls in flight; beside them stand Welcomes.
+        let answers = OutboxLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
+        let sessions = SessionContext {
+            shards: Arc::clone(&self.shards),
+            registry: Arc::clone(&self.registry),
+            lifecycle: Arc::clone(&self.lifecycle),
+            tasks: self.tasks.clone(),
+            hello_timeout: config.handshake_timeout,
+            grace: config.participant_grace,
+        };
+        let limits = wire::Limits {
+            timeout_default: config.timeout_default,
+            timeout_max: config.timeout_max,
+            branches_max: config.branches_max,
+        };
+        Services {
+            transactions: Transactions {
+                shards: Arc::clone(&self.shards),
+                lifecycle: Arc::clone(&self.lifecycle),
+                pipelines: PipelineContext { limits: answers, in_flight_max: config.pipeline_in_flight_max },
+                limits,
+                begins: Arc::default(),
+                tasks: self.tasks.clone(),
+            },
+            participants: Participants { sessions, limits: outbox, tasks: self.tasks.clone() },
+            admin: Admin {
+                shards: Arc::clone(&self.shards),
+                registry: Arc::clone(&self.registry),
+                lifecycle: Arc::clone(&self.lifecycle),
+                log: Arc::clone(&self.journal.log),
+                tasks: self.tasks.clone(),
+                started: std::time::Instant::now(),
+            },
+        }
+    }
+}
+
+/// Where others are told to reach us: as configured, else the address that we are bound to. One that
+/// means *any* is of no use to them.
+pub(super) fn advertised(config: &Config, bound: SocketAddr) -> String {
+    match &config.advertise {
+        Some(address) => address.clone(),
+        None if bound.ip().is_unspecified() => {
+            tracing::warn!(
+                %bound,
+                "no other coordinator's applications and participants can find this one: set `advertise` to host:port"
+            );
+            String::new()
+        }
+        None => bound.to_string(),
+    }
+}
+
+/// The health service's name for taking new transactions: serving while there is an incarnation and
+/// the log can be written.
+pub(super) const READY_HEALTH: &str = "pactum.ready";
+
+/// Keeps the health service's answers in step with the lifecycle.
+pub(super) async fn report_health(lifecycle: Arc<Lifecycle>, health: tonic_health::server::HealthReporter) {
+    let (mut standing, mut log) = (lifecycle.subscribe(), lifecycle.log_availability());
+    loop {
+        let serving = standing.borrow_and_update().incarnation.is_some();
+        let ready = serving && *log.borrow_and_update();
+        for service in ports::SERVICE_NAMES {
+            health.set_service_status(service, status(serving)).await;
+        }
+        health.set_service_status(READY_HEALTH, status(ready)).await;
+        let changed = tokio::select! {
+            changed = standing.changed() => changed,
+            changed = log.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+fn status(serving: bool) -> tonic_health::ServingStatus {
+    if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing }
+}
