@@ -18,6 +18,7 @@ pub(crate) mod driver;
 mod enlists;
 pub(crate) mod hooks;
 pub(crate) mod members;
+mod owners;
 pub(crate) mod scan;
 pub(crate) mod wire;
 

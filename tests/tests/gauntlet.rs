@@ -28,15 +28,15 @@ fn nothing_is_lost_done_twice_or_left_in_doubt_whatever_is_killed() {
     let number = |name: &str| report[name].as_u64().unwrap_or_else(|| panic!("{name} in {report}"));
     assert_eq!((number("violations"), number("left_in_doubt")), (0, 0));
     // Far fewer than an idle machine does: what is asked for is that the run was not empty.
-    assert!(number("transactions") >= 300, "{report}");
-    assert!(number("committed") >= 100, "{report}");
-    assert!(number("kills") >= 30, "{report}");
-    assert!(number("postgres_kills") >= 2, "{report}");
+    assert!(number("transactions") >= 100, "{report}");
+    assert!(number("committed") >= 20, "{report}");
+    assert!(number("kills") >= 20, "{report}");
+    assert!(number("postgres_kills") >= 1, "{report}");
     assert!(number("pauses") >= 1, "{report}");
     assert!(number("network_faults") >= 5, "{report}");
     let points = report["kills_mid_commit"].as_object().unwrap();
     let met: u64 = points.values().filter_map(serde_json::Value::as_u64).sum();
-    assert!(met >= 20 && points.len() >= 8, "{report}");
+    assert!(met >= 10 && points.len() >= 6, "{report}");
     let definite = number("committed") + number("aborted");
     assert!(number("unknown_answers") * 2 <= definite, "most answers say something: {report}");
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pactum_core::coordinator::RegisterAnswer;
 use pactum_core::id::{Branch, Incarnation, PreparedName, ResourceName, TransactionId};
@@ -22,7 +22,8 @@ use tracing::{Instrument as _, debug, error, info_span, warn};
 
 use super::enlists::Enlists;
 use super::hooks::{self, DynResource, Hook};
-use super::wire::{self, Clock, Incoming};
+use super::owners::Owners;
+use super::wire::{self, Clock, Incoming, Welcome};
 use super::{Input, Shared};
 use crate::observe::{Observer, Step};
 use crate::participant::EnlistError;
@@ -55,6 +56,9 @@ pub(crate) struct Driver {
     peers: BTreeMap<SessionId, Peer>,
     /// Which incarnation each address served last.
     served: BTreeMap<usize, Incarnation>,
+    owners: Owners,
+    /// Whose turn it is to be asked where the owner cannot be.
+    turn: usize,
     enlists: Enlists,
     /// Enlisted branches that no hook has been ordered for: to be ended when the participant stops.
     open: BTreeSet<BranchKey>,
@@ -73,6 +77,7 @@ impl Driver {
         resources: &[Arc<dyn DynResource>],
         observer: Observer,
         tasks: TaskTracker,
+        owner_grace: Duration,
     ) -> Self {
         let named = resources.iter().map(|resource| (resource.name().clone(), Arc::clone(resource)));
         Self {
@@ -85,6 +90,8 @@ impl Driver {
             prepares: resources.iter().map(prepares_of).collect(),
             peers: BTreeMap::new(),
             served: BTreeMap::new(),
+            owners: Owners::new(owner_grace),
+            turn: 0,
             enlists: Enlists::default(),
             open: BTreeSet::new(),
             running: 0,
@@ -128,7 +135,7 @@ impl Driver {
 
     fn next_due(&self) -> Option<Instant> {
         let core = self.core.poll_timeout().map(|at| self.clock.instant(at));
-        [core, self.enlists.next_due()].into_iter().flatten().min()
+        [core, self.enlists.next_due(), self.owners.next_due()].into_iter().flatten().min()
     }
 
     /// Acts on what is due.
@@ -140,6 +147,11 @@ impl Driver {
                 Err(key) => self.tell(Event::EnlistRefused { key }),
             }
         }
+        if self.owners.take_due(now) {
+            // A scan finds what is prepared, and the core asks about it, whoever owns it.
+            debug!("an owner's stream has been gone for its grace: asking about what is prepared");
+            self.shared.attached.send_modify(|times| *times += 1);
+        }
         if self.core.poll_timeout().is_some_and(|at| at <= self.clock.at(now)) {
             self.core.handle_timeout(self.clock.at(now));
         }
@@ -149,7 +161,7 @@ impl Driver {
         match input {
             Input::Attached { session, place, welcome, outbox } => {
                 self.peers.insert(session, Peer { place, incarnation: welcome.incarnation, outbox });
-                self.welcomed(place, welcome.incarnation);
+                self.welcomed(place, &welcome);
             }
             // A session that is gone is not heard any more.
             Input::Came { session, messages } => {
@@ -159,10 +171,7 @@ impl Driver {
                     }
                 }
             }
-            Input::Detached { session } => {
-                self.peers.remove(&session);
-                self.enlists.session_ended(session);
-            }
+            Input::Detached { session } => self.detached(session),
             Input::HookEnded(event) => {
                 self.running -= 1;
                 self.tell(event);
@@ -212,7 +221,7 @@ impl Driver {
                 if let Some(peer) = self.peers.get_mut(&session) {
                     peer.incarnation = welcome.incarnation;
                     let place = peer.place;
-                    self.welcomed(place, welcome.incarnation);
+                    self.welcomed(place, &welcome);
                 }
             }
             Incoming::EnlistAnswer { call_id, refusal } => {
@@ -265,19 +274,46 @@ impl Driver {
     // ---- enlistment ----------------------------------------------------------------------------
 
     /// An address is served by this incarnation now. If that is another one than before, the one
-    /// before is gone, and nobody waits for what it owes: its transactions will not commit.
-    fn welcomed(&mut self, place: usize, incarnation: Option<Incarnation>) {
-        let Some(incarnation) = incarnation else { return };
-        let before = self.served.insert(place, incarnation).filter(|before| *before != incarnation);
-        if let Some(gone) = before
-            && !self.peers.values().any(|peer| peer.incarnation == Some(gone))
-        {
-            for key in self.enlists.owner_gone(gone) {
-                self.tell(Event::EnlistRefused { key });
+    /// before is gone; and so is one that coordinators had named and name no longer. Nobody waits for
+    /// what those owe: their undecided transactions will not commit.
+    fn welcomed(&mut self, place: usize, welcome: &Welcome) {
+        let mut gone = Vec::new();
+        if let Some(incarnation) = welcome.incarnation {
+            self.owners.attached(incarnation);
+            gone.extend(self.served.insert(place, incarnation).filter(|before| *before != incarnation));
+        }
+        // By all that is told: one coordinator's view may be a heartbeat older than another's.
+        let told = self.shared.told.borrow().clone();
+        gone.extend(self.owners.named(told.values().flatten().map(|member| member.incarnation)));
+        for gone in gone {
+            if !self.peers.values().any(|peer| peer.incarnation == Some(gone)) {
+                self.owner_gone(gone);
             }
         }
-        for key in self.enlists.waiting_for(incarnation) {
+        let waiting = welcome.incarnation.map(|incarnation| self.enlists.waiting_for(incarnation));
+        for key in waiting.into_iter().flatten() {
             self.send_enlist(key);
+        }
+    }
+
+    /// Nobody will ever ask for the votes of what is open here: it lets go of its locks now.
+    fn owner_gone(&mut self, gone: Incarnation) {
+        for key in self.enlists.owner_gone(gone) {
+            self.tell(Event::EnlistRefused { key });
+        }
+        let of_it = self.open.extract_if(.., |key| key.id.incarnation == gone);
+        for key in of_it.collect::<Vec<_>>() {
+            self.tell(Event::EnlistRefused { key });
+        }
+    }
+
+    fn detached(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.remove(&session) else { return };
+        self.enlists.session_ended(session);
+        if let Some(incarnation) = peer.incarnation
+            && !self.peers.values().any(|other| other.incarnation == Some(incarnation))
+        {
+            self.owners.detached(incarnation, Instant::now());
         }
     }
 
@@ -292,6 +328,12 @@ impl Driver {
     fn owner(&self, id: &TransactionId) -> Option<SessionId> {
         let mut owners = self.peers.iter().filter(|(_, peer)| peer.incarnation == Some(id.incarnation));
         owners.next_back().map(|(session, _)| *session)
+    }
+
+    /// Another session at each call, so that one that hangs is not asked alone.
+    fn next_peer(&mut self) -> Option<SessionId> {
+        self.turn = self.turn.wrapping_add(1);
+        self.peers.keys().nth(self.turn % self.peers.len().max(1)).copied()
     }
 
     // ---- orders --------------------------------------------------------------------------------
@@ -332,9 +374,8 @@ impl Driver {
                 self.send(to, wire::register_answer(key, answer));
             }
             Command::SendInquiry { id, branch, evidence } => {
-                let newest = || self.peers.keys().next_back().copied();
-                // Not attached: the next scan asks again.
-                if let Some(to) = self.owner(&id).or_else(newest) {
+                // Not attached: it asks again by itself.
+                if let Some(to) = self.owner(&id).or_else(|| self.next_peer()) {
                     debug!(gid = %id.gid, branch = %branch.id, session = to.0, "asking for the decision");
                     self.send(to, wire::inquiry(id, branch, evidence));
                 }
@@ -359,8 +400,7 @@ impl Driver {
         let Some(peer) = self.peers.get(&to) else { return };
         if peer.outbox.try_send(message).is_err() {
             warn!(session = to.0, "a session does not keep up, and is ended");
-            self.peers.remove(&to);
-            self.enlists.session_ended(to);
+            self.detached(to);
         }
     }
 

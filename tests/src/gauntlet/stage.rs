@@ -29,7 +29,7 @@ const COORDINATORS: usize = 3;
 const PROCESSES_PER_BANK: usize = 2;
 const APPLICATIONS: u64 = 2;
 /// Transfers at once in each application, but for those that wait for whoever is dead at the moment.
-const AT_ONCE: usize = 12;
+const AT_ONCE: usize = if cfg!(debug_assertions) { 6 } else { 12 };
 /// For every process to serve, on a machine that is busy with other things.
 const START_MAX: Duration = Duration::from_mins(1);
 

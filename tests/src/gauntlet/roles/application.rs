@@ -24,7 +24,7 @@ const TIMEOUT_MILLISECONDS: std::ops::Range<u64> = 2_000..9_000;
 /// another one: else a third of all coordinators would soon keep everybody waiting.
 const FRESH_FOR: Duration = Duration::from_millis(400);
 /// Transfers at once, whatever they wait for.
-const ALL_MAX: usize = 400;
+const ALL_MAX: usize = if cfg!(debug_assertions) { 60 } else { 400 };
 
 /// What all transfers share.
 struct Application {

@@ -198,7 +198,7 @@ fn a_log_that_goes_back_and_a_dead_owner_b4_b5_a6() {
 #[test]
 fn three_branches_a2_a7_f6() {
     let trouble = Trouble { coordinator_crashes: 1, timeouts: 1, ..NONE };
-    let whole = Trouble { participant_crashes: 1, ..trouble };
+    let whole = Trouble { refusals: 1, ..trouble };
     Explorer::new(1, THREE, sized(trouble, whole))
         .sees(&[Sight::CommittedIsTold, Sight::BranchCommitted])
         .explore("three branches");
