@@ -87,8 +87,6 @@ pub enum Mutant {
     EndedAbortsProposed,
     /// Presumes abort from a look-up that finds nothing (law 5, I3).
     NothingFoundTakenForAborted,
-    /// Tells an inquiry the decision without comparing which execution was decided (law 1, H3).
-    EvidenceNotCompared,
     /// Aborts freely after it has proposed, when an instance was lost (law 4).
     LostInstanceAbortsProposed,
 }

@@ -139,8 +139,14 @@ impl Coordinator {
             }
             return;
         }
-        match self.memory.get(id.gid).filter(|ended| ended.id == id).map(|ended| &ended.ending) {
-            Some(Ending::Aborted { .. }) => {
+        let ended = self.memory.get(id.gid).filter(|ended| ended.id == id);
+        match ended.map(|ended| &ended.ending) {
+            Some(Ending::Aborted { heuristic, .. }) => {
+                // Told as a decision too, so that how the branch ends is heard: somebody may have ended
+                // it by hand (D8).
+                if let (None, Some(ended)) = (heuristic, ended.cloned()) {
+                    self.start(now, |step| Transaction::abort_again(ended, branch.clone(), evidence, step));
+                }
                 self.reply(request, Answer::Inquiry(InquiryAnswer::Abort));
             }
             Some(Ending::Forgotten) => {

@@ -15,7 +15,6 @@ fn faults_of_the_coordinator_are_caught() {
     let late = Trouble { timeouts: 1, ..NONE };
     let taken_over = Trouble { suspicions: 1, lost_answers: 1, ..NONE };
     let went_back = Trouble { go_backs: 1, suspicions: 1, scans: 1, ..NONE };
-    let again = Trouble { repeats: 1, scans: 1, ..NONE };
     let cases = [
         (Fault::CommitBeforeRecorded, Explorer::new(1, PAIR, NONE)),
         (Fault::FinishedBeforeLastAck, Explorer::new(1, PAIR, NONE)),
@@ -28,7 +27,6 @@ fn faults_of_the_coordinator_are_caught() {
         (Fault::DoubtTakenForAborted, Explorer::new(2, PAIR, went_back)),
         (Fault::EndedAbortsProposed, Explorer::new(2, PAIR, taken_over)),
         (Fault::NothingFoundTakenForAborted, Explorer::new(2, PAIR, Trouble { retries: 1, ..NONE })),
-        (Fault::EvidenceNotCompared, Explorer::new(1, PAIR, again).with(two_instances).with(forgetful)),
         (Fault::LostInstanceAbortsProposed, Explorer::new(1, PAIR, Trouble { lost_instances: 1, ..NONE })),
     ];
     for (fault, explorer) in cases {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{BranchState, Doubt, Inquirer, State, Step, Transaction, Waiter};
+use super::{Doubt, Inquirer, State, Step, Transaction, Waiter};
 use crate::coordinator::Mutant;
 use crate::coordinator::command::{
     Answer, BranchView, InquiryAnswer, Phase, TransactionOutcome, TransactionView,
@@ -152,9 +152,6 @@ impl Transaction {
             | State::Aborting { .. }
             | State::Over(_)
             | State::Dropped => {
-                let blind = step.config.plays(Mutant::EvidenceNotCompared);
-                let decided = self.branches.get(&branch.id).and_then(BranchState::evidence);
-                let evidence = if blind { decided.cloned().unwrap_or(evidence) } else { evidence };
                 let answer = self.inquiry_answer(branch.id, &evidence);
                 step.reply(request, Answer::Inquiry(answer));
             }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::{BranchState, Doubt, State, Step, Transaction};
 use crate::coordinator::command::Command;
 use crate::coordinator::event::RegisterAnswer;
-use crate::coordinator::memory::Ending;
+use crate::coordinator::memory::{Ended, Ending};
 use crate::coordinator::{IllegalEvent, Mutant};
 use crate::id::{Branch, BranchId, TransactionId};
 use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, ProposalResult};
 use crate::time::Timestamp;
-use crate::vote::{AbortKind, AbortReason, Vote};
+use crate::vote::{AbortKind, AbortReason, Evidence, Vote};
 
 impl Transaction {
     /// A transaction known by name only, to be closed: abort is written if nothing stands.
@@ -38,6 +38,25 @@ impl Transaction {
         let mut transaction =
             Self::unrecorded(record.id, Arc::clone(&record.details), State::Committing, step);
         transaction.obey_commit(record, step);
+        transaction
+    }
+
+    /// One that ended with abort, while this branch of it was prepared.
+    pub(in crate::coordinator) fn abort_again(
+        ended: Ended,
+        branch: Branch,
+        evidence: Evidence,
+        step: &mut Step<'_>,
+    ) -> Self {
+        let Ended { id, ending, digest } = ended;
+        let details = Arc::new(Details { digest, ..Details::default() });
+        let mut transaction = Self::new(id, details, Timestamp::ORIGIN, State::Active, step.now);
+        transaction.add_voter(branch, Vote::Commit(evidence));
+        match ending {
+            Ending::Aborted { reason, .. } => transaction.abort(reason, step),
+            // Nothing is to be done for these.
+            Ending::Committed { .. } | Ending::Forgotten => transaction.state = State::Dropped,
+        }
         transaction
     }
 
