@@ -203,8 +203,13 @@ impl HeldBranch {
         let aborted =
             matches!(&self.state, State::Ended(End::Outcome { outcome: BranchOutcome::Aborted, .. }));
         let again = step.config.plays(Mutant::PreparesAfterAbort) && aborted;
-        let executes =
-            matches!((&self.state, &operation), (State::Open { .. }, _) | (State::Unknown, Some(_)));
+        // Not again once commit was decided here, also where its hook has only failed so far: a second
+        // execution could take the name of the first.
+        let executes = match (&self.state, &operation) {
+            (State::Open { .. }, _) => true,
+            (State::Unknown, Some(_)) => self.decided.is_none(),
+            _ => false,
+        };
         if executes || again {
             if step.config.plays(Mutant::VotesBeforeDurable) {
                 let early = Vote::Commit(Evidence::new("x1", ""));
@@ -232,7 +237,7 @@ impl HeldBranch {
             }
             // Nothing is open here: the local transaction is lost, or never was. Remembered, so that
             // the answer stays the same.
-            State::Unknown => {
+            State::Unknown if self.decided.is_none() => {
                 let reason = AbortReason::new(AbortKind::LocalFailure, "no open work of this branch is here");
                 self.send_vote(from, Vote::Abort(reason.clone()), step);
                 self.state = State::Ended(End::Refused(reason));
@@ -245,7 +250,8 @@ impl HeldBranch {
                 self.send_vote(from, Vote::Abort(reason), step);
             }
             // Late: its decision is here already, and says everything.
-            State::Open { .. }
+            State::Unknown
+            | State::Open { .. }
             | State::OnePhase { .. }
             | State::Settling
             | State::Committing { .. }
