@@ -287,6 +287,24 @@ fn commit_of_another_execution_is_left_to_the_resource_h3() {
 }
 
 #[test]
+fn a_late_prepare_executes_nothing_again_once_commit_was_decided_h3() {
+    // Found by the simulator: the commit hook failed twice, and what it did is not known.
+    let mut core = Core::new();
+    core.feed(commit(A));
+    core.feed(failed());
+    let late = Event::PrepareReceived {
+        from: A,
+        id: id(),
+        branch: branch(),
+        operation: Some(Operation { name: "debit".into(), payload: [].into() }),
+        one_phase: false,
+        deadline: deadline(),
+    };
+    assert_eq!(core.feed(late), []);
+    assert_eq!(core.feed(commit(A)), [run_commit(None)]);
+}
+
+#[test]
 fn a_commit_hook_that_fails_leaves_the_branch_in_doubt_c8() {
     let mut core = Core::prepared();
     core.feed(commit(A));

@@ -135,6 +135,21 @@ fn an_inquiry_after_all_was_finished_is_answered_from_the_log_d5() {
 }
 
 #[test]
+fn a_branch_that_inquires_after_its_transaction_aborted_is_heard_to_its_end_d8() {
+    let (id, mut core) = (own(10), Core::new());
+    core.commit(id, set([branch(1), branch(2)]), 1);
+    core.vote(id, &branch(1), Vote::Abort(reason(AbortKind::VotedNo)));
+    core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: BranchOutcome::Aborted });
+    // Another branch of that name turns up prepared, and somebody has committed it by hand.
+    let orders = core.feed(inquiry(id, 2, 5));
+    assert_eq!(orders, [send_abort(id, &branch(2)), inquiry_answer(5, InquiryAnswer::Abort)]);
+    let by_hand = BranchOutcome::Heuristic(HeuristicOutcome::Committed);
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: by_hand });
+    let kept = Command::RecordHeuristic { id, branch: branch(2), outcome: HeuristicOutcome::Committed };
+    assert_eq!(orders, [kept]);
+}
+
+#[test]
 fn below_the_floor_an_inquiry_is_quarantined_and_requests_are_forgotten_b8() {
     let (id, mut core) = (own(10), Core::new());
     core.feed(Event::FloorRaised { floor: id.gid });
