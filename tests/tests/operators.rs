@@ -81,7 +81,7 @@ async fn g1_g5_operators_who_resolve_at_once_and_an_owner_who_commits_all_agree(
                 ),
             }
         }
-        let expected = if committed { 1 } else { 0 };
+        let expected = usize::from(committed);
         for bank in [&a, &b] {
             eventually("the books showing it", || async {
                 let there = bank.books.ledger().await.ok()?.iter().filter(|entry| entry.key == key).count();

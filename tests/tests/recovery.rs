@@ -187,7 +187,8 @@ async fn a_coordinator_that_slept_through_its_end_aborts_what_it_did_not_propose
         }
     };
     let (a, b) = (bank("bank-a").await, bank("bank-b").await);
-    let pactum = Pactum::connect(sleeper.url()).await.unwrap();
+    // Its transactions all belong to the one that will sleep.
+    let pactum = Pactum::builder([sleeper.url()]).discovery(false).connect().await.unwrap();
     let scene = Scene { c: sleeper, a, b, pactum };
     let moving = transfer(&scene.pactum, &scene.a, &scene.b, "1", 5);
     let sleeping = async {

@@ -24,6 +24,11 @@ async fn bank(name: &str, coordinators: &[&Role], at: Option<At>) -> BankProcess
     BankProcess::start_on(name, &url, &url, &coordinators.join(","), false, at).await
 }
 
+/// An application whose transactions all belong to this coordinator, whatever others there are.
+async fn at_no_other(owner: &Role) -> Pactum {
+    Pactum::builder([owner.url()]).discovery(false).connect().await.unwrap()
+}
+
 async fn prepared(books: &Books) -> Option<usize> {
     Some(books.prepared().await.ok()?.len())
 }
@@ -79,7 +84,7 @@ async fn a6_a12_a_decision_of_a_stopped_owner_is_driven_by_another_and_again_by_
     let other = coordinator(&log, None).await;
     let (a, b) =
         (bank("bank-a", &[&owner, &other], None).await, bank("bank-b", &[&owner, &other], None).await);
-    let pactum = Pactum::connect(owner.url()).await.unwrap();
+    let pactum = at_no_other(&owner).await;
     let moving = transfer(&pactum, &a, &b, "1", 5);
     let sleeping = async {
         owner.paused().await;
@@ -109,7 +114,7 @@ async fn h4_a_commit_that_reaches_another_coordinator_is_a_look_up() {
     let other = coordinator(&log, None).await;
     let (a, b) =
         (bank("bank-a", &[&owner, &other], None).await, bank("bank-b", &[&owner, &other], None).await);
-    let pactum = Pactum::connect(owner.url()).await.unwrap();
+    let pactum = at_no_other(&owner).await;
     let key = fresh_key();
     let entries = vec![(0, Entry::new(&key, "1", -9)), (1, Entry::new(&key, "1", 9))];
     let tx = pactum.begin().timeout(TIMEOUT).await.unwrap();
@@ -281,7 +286,7 @@ async fn a_takeover_of_one_shot_work_executes_nothing_again() {
     let other = coordinator(&log, None).await;
     let (a, b) =
         (bank("bank-a", &[&owner, &other], None).await, bank("bank-b", &[&owner, &other], None).await);
-    let pactum = Pactum::connect(owner.url()).await.unwrap();
+    let pactum = at_no_other(&owner).await;
     let mut id: v1::TransactionId = pactum.begin().await.unwrap().id().into();
     id.gid = uuid::Uuid::now_v7().as_bytes().to_vec();
     let key = fresh_key();

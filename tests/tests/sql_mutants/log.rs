@@ -108,10 +108,10 @@ async fn who_ends_an_incarnation_sees_its_commits(front: &Front) -> Verdict {
         standing(&outside).await
     });
     eventually("the end, or a wait for the batch", || async {
-        let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+        let query = "select count(*) from pg_stat_activity where datname = current_database()
                        and wait_event_type = 'Lock'";
-        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&log.outside).await.ok()?;
-        (ending.is_finished() || waiting >= 2).then_some(())
+        let count: i64 = sqlx::query_scalar(query).fetch_one(&log.outside).await.ok()?;
+        (ending.is_finished() || count >= 2).then_some(())
     })
     .await;
     stranger.rollback().await.unwrap();
@@ -228,12 +228,11 @@ async fn h8_a_close_that_reads_in_the_snapshot_of_its_insert_is_caught() {
         let log = Log::shared(front).await;
         let (own, _) = log.started().await;
         assert_eq!(log.propose(own, commit(own, gid(1), 1)).await, ProposalResult::Won);
-        match log.propose(own, abort(own, gid(1))).await {
-            ProposalResult::Lost(record) if record.decision == Decision::Commit => Ok(()),
-            other => {
-                Err(format!("whoever closes a committed transaction is told {other:?}, again and again"))
-            }
+        let answer = log.propose(own, abort(own, gid(1))).await;
+        if matches!(&answer, ProposalResult::Lost(record) if record.decision == Decision::Commit) {
+            return Ok(());
         }
+        Err(format!("whoever closes a committed transaction is told {answer:?}, again and again"))
     })
     .await;
 }
@@ -323,9 +322,9 @@ async fn b6_acting_on_a_row_that_was_never_replicated_is_caught() {
         let asked = Arc::clone(&log.log);
         let asking = tokio::spawn(async move { asked.look_up(&[gid(1)]).await });
         eventually("an answer, or a wait for the standby", || async {
-            let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(&log.outside).await.ok()?;
-            (asking.is_finished() || waiting > 0).then_some(())
+            let query = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+            let count: i64 = sqlx::query_scalar(query).fetch_one(&log.outside).await.ok()?;
+            (asking.is_finished() || count > 0).then_some(())
         })
         .await;
         primary.kill().unwrap();

@@ -223,8 +223,10 @@ async fn d3_evidence_that_always_says_committed_is_caught() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h3_a_second_execution_that_passes_for_the_decided_one_is_caught() {
     // Every execution under the name looks like the decided one, whose xid is the lower.
-    let mutant =
-        [Rule::Replace("SELECT gid, transaction::text,", "SELECT gid, (SELECT min(key) FROM ledger_xid)::text,")];
+    let mutant = [Rule::Replace(
+        "SELECT gid, transaction::text,",
+        "SELECT gid, (SELECT min(key) FROM ledger_xid)::text,",
+    )];
     caught("evidence not compared", &mutant, async |front: &Front| {
         let bank = Bank::shared(front).await;
         let (branch, decided) = bank.prepared(1).await;

@@ -224,7 +224,13 @@ impl Simulation {
         self.say(|| {
             format!("hook at {place} ends {end:?}: {:?}", self.world.participants[place].hooks[index].command)
         });
-        self.world.finish_hook(place, index, end, self.now);
+        let node = &self.world.participants[place];
+        if end == HookEnd::Fails && node.hooks[index].life != node.life {
+            // Of a process that is gone: its connection is gone with it, and its work rolled back.
+            self.world.drop_hook(place, index);
+        } else {
+            self.world.finish_hook(place, index, end, self.now);
+        }
     }
 
     fn log(&mut self) {
