@@ -11,7 +11,7 @@
 //! # Which rows of the failure matrix are covered
 //!
 //! Here and, where a path is given, elsewhere; the exhaustive check and the simulator cover more of
-//! them beside these (docs/evidence.md has the scopes).
+//! them beside these (`docs/evidence.md` has the scopes).
 //!
 //! | Row | Test |
 //! |---|---|
@@ -26,18 +26,18 @@
 //! | A13, E10, E11 in part, H2 | `requests` |
 //! | B1, B2 | `log_outage` |
 //! | B3, B7, B10 | `log_full` |
-//! | B4, B5, B6 | `log_failover`; coordinator/tests/decision_log_postgres: `failover`, `doubt` |
-//! | B8, D5, D6 | `resource_restore`: `b8_…`, `d5_…`; coordinator/tests/decision_log_postgres: `forgetting` |
-//! | B9 | the log's contract suite (coordinator/src/decision_log/contract) |
+//! | B4, B5, B6 | `log_failover`, `log_restore`; `coordinator/tests/decision_log_postgres`: `failover`, `doubt` |
+//! | B8, D5, D6 | `resource_restore`: `b8_…`, `d5_…`; `coordinator/tests/decision_log_postgres`: `forgetting` |
+//! | B9 | the log's contract suite (`coordinator/src/decision_log/contract`) |
 //! | C1 to C4 | `crash_points`: `participant_killed_…`; `in_doubt` |
 //! | C5 | `recovery`: `another_process_of_the_same_resource_…` |
 //! | C6 | `atomicity`: `a_failed_local_statement_…`; `sql_mutants` |
-//! | C7 | participant-sdk/tests/participant |
+//! | C7 | `participant-sdk/tests/participant` |
 //! | C8 | `operators`: `c8_…` |
 //! | C9, H7, H9 in part | `atomicity`: `a_read_only_branch_…`, `a_branch_that_writes_through_a_foreign_table_…` |
 //! | C10 | `in_doubt`, `crash_points`: `participant_killed_while_it_recovers_…` |
 //! | D1, D2, D3 | `in_doubt`: `…_prepare_…`, `…_commit_prepared_…`; `heuristics`; `sql_mutants`: `d3_…` |
-//! | D4, D11, D12, D16 | participant-sdk/tests/postgres_resource |
+//! | D4, D11, D12, D16 | `participant-sdk/tests/postgres_resource` |
 //! | D7, H6 | `resource_restore`: `d7_h6_…`; `sql_mutants`: `h6_…` |
 //! | D8, G3 | `heuristics` |
 //! | D9 | `in_doubt`: `a_database_killed_with_a_prepared_branch_…` |
@@ -45,22 +45,22 @@
 //! | D14 | `operators`: `d14_…` |
 //! | D15, H12 | `atomicity`: `a_deadlock_across_databases_…` |
 //! | E1, E9, E15 | `in_doubt`: `streams_that_are_cut_again_and_again_…` |
-//! | E2 to E8, E13 | participant-sdk/tests/participant, proto/core |
-//! | E12 | coordinator/tests/transactions |
+//! | E5, E12, E13 | `messages` |
+//! | E2 to E4, E6 to E8 | `participant-sdk/tests/participant`, `proto/core` |
 //! | E14 | `recovery`: `an_application_that_vanishes_…` |
-//! | F2, F3 | proto/core: `coordinator::tests::voting`, `finishing` |
-//! | F4, F5, F6 | `takeover`: `f4_…`, `f5_…`, `f6_…`; coordinator/tests/takeover |
+//! | F1, F2, F3 | `messages` (F1 by gids and rows of other times; no process runs under a skewed clock) |
+//! | F4, F5, F6 | `takeover`: `f4_…`, `f5_…`, `f6_…`; `coordinator/tests/takeover` |
 //! | G1, G5 | `operators`: `g1_g5_…` |
 //! | G2, H11 | `operators`: `h11_g2_…` (by hand in the database; no tool of ours overrules yet) |
 //! | G4 | `resource_restore`: `g4_…` |
-//! | H1, H8 | coordinator/tests/decision_log_postgres: `fence`, `forgetting`; `sql_mutants`: `h1_…`, `h8_…` |
+//! | H1, H8 | `coordinator/tests/decision_log_postgres`: `fence`, `forgetting`; `sql_mutants`: `h1_…`, `h8_…` |
 //! | H3 | `takeover`: `a_takeover_of_one_shot_work_…`; `sql_mutants`: `h3_…` |
 //! | H5 | `one_branch`; `sql_mutants` |
 //!
 //! # Not covered by a test of their own
 //!
-//! F1 (clocks that jump: no rule of the core reads one, and the simulator moves time as it likes);
-//! G6 (identity of peers on the wire, beyond the checks of a session's own names); M1 to M7.
+//! M1 to M7 (`MySQL`, `MariaDB`). G6 in part: `coordinator/tests/streams` shows that a vote for
+//! another's branch is refused.
 
 pub mod bank;
 pub mod cluster;

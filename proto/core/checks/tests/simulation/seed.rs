@@ -148,7 +148,7 @@ impl Simulation {
     /// Links are cut, one way or both, some at once, and healed in any order.
     fn partition(&mut self) {
         if self.random.chance(self.trouble.cut * 10) {
-            for _ in 0..1 + self.random.below(3) {
+            for _ in 0..=self.random.below(3) {
                 let place = self.random.below(self.world.coordinators.len());
                 let run = self.random.chance(600).then(|| self.world.coordinators[place].run);
                 let way = self.random.below(3);
@@ -514,9 +514,10 @@ impl Simulation {
             || open.any(|core| core.transactions(self.now).any(|view| view.id == *id))
     }
 
-    /// Whether a transaction waits for a person: its commit was lost with the log's past.
+    /// Whether a transaction waits for a person: its commit may be lost with the log's past, or its
+    /// record was forgotten before a late statement of it landed (B8).
     fn is_held(&self, id: &pactum_core_checked::id::TransactionId) -> bool {
-        self.world.log.doubted.contains(&id.incarnation)
+        self.world.log.doubted.contains(&id.incarnation) || id.gid <= self.world.log.floor
     }
 
     /// What is still not finished, in words.
