@@ -5,10 +5,14 @@
 
 mod common;
 
-use common::{Node, soon};
+use common::{Node, evidence, soon};
+use pactum_coordinator::decision_log::memory::MemoryLog;
+use pactum_coordinator::decision_log::{DecisionLog as _, Release};
 use pactum_proto::v1;
 use tonic::Code;
 use v1::TransactionState;
+use v1::coordinator_message::Message as Down;
+use v1::participant_message::Message as Up;
 
 fn hex(bytes: &[u8]) -> String {
     uuid::Uuid::from_slice(bytes).unwrap().simple().to_string()
@@ -187,5 +191,28 @@ async fn participants_are_listed_with_their_registration() {
     assert!(list.participants[0].peer.starts_with("127.0.0.1:"), "{:?}", list.participants[0]);
     let info = node.admin.clone().get_server_info(v1::GetServerInfoRequest {}).await.unwrap().into_inner();
     assert_eq!((info.participants_attached, info.log.as_str(), info.log_available), (1, "memory", true));
+    node.end().await;
+}
+
+/// B5: a person who looks at a transaction that waits for a person is told so, and what to do.
+#[tokio::test]
+async fn b5_a_transaction_of_a_doubted_owner_says_that_it_waits_for_a_release() {
+    let log = MemoryLog::new();
+    let owner = log.start_incarnation("127.0.0.1:7600").await.unwrap();
+    log.go_back(0);
+    let node = Node::with(common::config(), log.clone()).await;
+    let mut a = node.participant("bank-a").await;
+    let id = v1::TransactionId { incarnation: owner.as_uuid().as_bytes().to_vec(), ..node.draw().await };
+    let branch = a.branch(1);
+    let inquiry = v1::Inquiry { id: Some(id.clone()), branch: Some(branch), evidence: Some(evidence("1")) };
+    a.send(Up::Inquiry(inquiry)).await;
+    let Down::InquiryAnswer(answer) = a.next().await else { panic!("an inquiry is answered") };
+    assert!(matches!(answer.answer, Some(v1::inquiry_answer::Answer::Quarantine(_))), "{answer:?}");
+    let shown = inspect(&node, &hex(&id.gid)).await.unwrap();
+    assert!(shown.waits_for.starts_with("a person: the log went back in time"), "{}", shown.waits_for);
+    assert!(shown.waits_for.contains("pactum log release"), "{}", shown.waits_for);
+    log.release(Release::All, "the copy is whole").await.unwrap();
+    let Down::Abort(abort) = a.next().await else { panic!("once released it is aborted") };
+    a.finished(&id, abort.branch.as_ref().unwrap(), v1::BranchOutcome::Aborted).await;
     node.end().await;
 }

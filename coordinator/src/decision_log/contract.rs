@@ -14,27 +14,33 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pactum_core::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
-use pactum_core::outcome::{
-    DecidedBranch, Decision, DecisionRecord, Details, HeuristicOutcome, LookUpResult, ProposalResult,
-};
+use pactum_core::outcome::{DecidedBranch, Decision, DecisionRecord, Details, LookUpResult, ProposalResult};
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
 use uuid::Uuid;
 
 mod doubt;
+mod floor;
+mod listing;
 
 pub use doubt::{
     a_doubted_owner_is_closed_by_nobody_until_it_is_released,
     a_living_coordinator_vouches_for_its_own_incarnation, a_record_that_stands_is_obeyed_whoever_is_in_doubt,
     an_incarnation_that_had_ended_is_not_doubted, an_owner_without_a_row_is_doubted_once_the_log_went_back,
 };
-
-use super::{
-    DecisionLog, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, Proposal, StoredState,
-    UndecidedRecord,
+pub use floor::{
+    at_and_under_the_floor_nothing_is_written_and_nothing_answered, deletion_below_the_floor_is_bounded,
+    stragglers_and_heuristics_outlive_the_floor, the_floor_is_not_raised_over_an_unfinished_commit,
+    the_floor_may_pass_only_what_is_old_enough,
 };
+pub use listing::{
+    a_list_is_paged_and_filtered, a_whole_gid_is_looked_up_exactly,
+    heuristic_outcomes_are_listed_with_their_decision, prepare_records_are_listed_until_decided_or_forgotten,
+    two_branches_of_one_resource_stand_side_by_side,
+};
+
+use super::{DecisionLog, DecisionWriter, FinishUpdate, Proposal};
 
 /// One `#[tokio::test]` for each claim. The argument is an async closure that makes a fixture.
 #[macro_export]
@@ -276,32 +282,6 @@ pub async fn an_incarnation_without_a_row_counts_as_ended(log: Log) {
     log.mark_recovered(nobody).await.expect("it may be marked");
 }
 
-/// Law 7, B8; one stale gid does not fail the batch (H1).
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn at_and_under_the_floor_nothing_is_written_and_nothing_answered(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let old = abort(own, gid(5));
-    assert_eq!(write_one(&mut *writer, own, old.clone()).await, ProposalResult::Won);
-    assert_eq!(log.raise_floor(gid(10)).await.expect("the floor is raised"), gid(10));
-    assert_eq!(log.raise_floor(gid(9)).await.expect("it is asked for"), gid(10), "never lowered");
-    assert_eq!(log.heartbeat(own).await.expect("a heartbeat answers").floor, gid(10));
-    let batch = [
-        commit(own, gid(10), 1),
-        abort(own, gid(9)),
-        commit(own, gid(11), 2),
-        old.clone(),
-        abort(own, gid(12)),
-    ];
-    let results = writer.write(own, &batch).await;
-    let (forgotten, won) = (ProposalResult::Forgotten, ProposalResult::Won);
-    assert_eq!(results, [forgotten.clone(), forgotten.clone(), won.clone(), forgotten, won]);
-    let found = log.look_up(&[gid(5), gid(9), gid(10), gid(13)]).await.expect("a look-up answers");
-    let (under, none) = (LookUpResult::Forgotten, LookUpResult::NoRecord);
-    assert_eq!(found, [under.clone(), under.clone(), under, none]);
-}
-
 /// A proposal that no log can hold is answered unknown, alone.
 ///
 /// # Panics
@@ -319,81 +299,6 @@ pub async fn a_broken_proposal_does_not_fail_its_batch(log: Log) {
     assert_eq!(results, [unknown.clone(), unknown.clone(), unknown, ProposalResult::Won]);
     let found = log.look_up(&[gid(1), gid(2), gid(3)]).await.expect("a look-up answers");
     assert_eq!(found, vec![LookUpResult::NoRecord; 3]);
-}
-
-/// Law 7.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn the_floor_is_not_raised_over_an_unfinished_commit(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let batch = [commit(own, gid(1), 1), commit(own, gid(2), 2), abort(own, gid(3))];
-    assert_eq!(writer.write(own, &batch).await, vec![ProposalResult::Won; 3]);
-    assert_eq!(log.raise_floor(gid(3)).await.expect("it is asked for"), Gid::NIL);
-    finish_through(&log, own, 1).await;
-    assert_eq!(log.raise_floor(gid(3)).await.expect("it is asked for"), Gid::NIL);
-    assert_eq!(log.raise_floor(gid(1)).await.expect("it is raised"), gid(1));
-    finish_through(&log, own, 2).await;
-    assert_eq!(log.raise_floor(gid(3)).await.expect("it is raised"), gid(3));
-}
-
-/// Law 7: stragglers and heuristic outcomes are kept when the floor passes them.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn stragglers_and_heuristics_outlive_the_floor(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let batch = [commit(own, gid(1), 1), commit(own, gid(2), 2), commit(own, gid(3), 3)];
-    assert_eq!(writer.write(own, &batch).await, vec![ProposalResult::Won; 3]);
-    let straggler = batch[0].record.id;
-    let update =
-        FinishUpdate { mark: Some((own, 3)), add_stragglers: vec![straggler], remove_stragglers: Vec::new() };
-    log.record_finished(&update).await.expect("end records are taken in");
-    let outcome = HeuristicOutcome::Aborted;
-    let heuristic = HeuristicRecord { id: batch[1].record.id, branch: branch(1), outcome };
-    log.record_heuristics(&[heuristic]).await.expect("a heuristic outcome is kept");
-    assert_eq!(log.raise_floor(gid(3)).await.expect("it is raised"), gid(3));
-    assert_eq!(log.delete_below_floor(100).await.expect("records are deleted"), 1);
-    let left = log.unfinished_commits(own, None, 10).await.expect("commits are read");
-    assert_eq!(left.iter().map(|c| &c.record).collect::<Vec<_>>(), [&batch[0].record]);
-    let update = FinishUpdate { remove_stragglers: vec![straggler.gid], ..FinishUpdate::default() };
-    log.record_finished(&update).await.expect("end records are taken in");
-    assert_eq!(log.delete_below_floor(100).await.expect("records are deleted"), 1);
-    let page = ListPage { limit: 10, ..ListPage::default() };
-    let listed = log.list(&page).await.expect("the log is listed");
-    assert_eq!(listed.iter().map(|stored| stored.id.gid).collect::<Vec<_>>(), [gid(2)]);
-}
-
-/// Law 7: rows are deleted in bounded batches, and only below the floor.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn deletion_below_the_floor_is_bounded(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let batch: Vec<Proposal> = (1..=10).map(|n| abort(own, gid(n))).collect();
-    writer.write(own, &batch).await;
-    assert_eq!(log.delete_below_floor(100).await.expect("records are deleted"), 0);
-    assert_eq!(log.raise_floor(gid(8)).await.expect("it is raised"), gid(8));
-    for expected in [5, 3, 0] {
-        assert_eq!(log.delete_below_floor(5).await.expect("records are deleted"), expected);
-    }
-    let found = log.look_up(&[gid(9), gid(8)]).await.expect("a look-up answers");
-    let stands = LookUpResult::Stands(Box::new(batch[8].record.clone()));
-    assert_eq!(found, [stands, LookUpResult::Forgotten]);
-}
-
-/// Retention is by when a record was written; the time inside a gid is not compared with a clock (law 6).
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn the_floor_may_pass_only_what_is_old_enough(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    assert_eq!(log.newest_older_than(Duration::ZERO).await.expect("it is read"), None);
-    writer.write(own, &[abort(own, gid(3)), abort(own, gid(7))]).await;
-    assert_eq!(log.newest_older_than(Duration::from_hours(1)).await.expect("it is read"), None);
-    assert_eq!(log.newest_older_than(Duration::ZERO).await.expect("it is read"), Some(gid(7)));
-    log.raise_floor(gid(7)).await.expect("it is raised");
-    assert_eq!(log.newest_older_than(Duration::ZERO).await.expect("it is read"), None);
 }
 
 /// Recovery reads commits in order of their numbers, whatever their gids.
@@ -494,138 +399,4 @@ pub async fn a_look_up_answers_in_the_order_asked(log: Log) {
     let stands = |place: usize| LookUpResult::Stands(Box::new(batch[place].record.clone()));
     assert_eq!(found, [stands(1), LookUpResult::NoRecord, stands(0), stands(1)]);
     assert_eq!(log.look_up(&[]).await.expect("a look-up answers"), []);
-}
-
-/// Prepare records show what was going on, and have no say in the outcome.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn prepare_records_are_listed_until_decided_or_forgotten(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let record = |n: u64| UndecidedRecord {
-        id: TransactionId { incarnation: own, gid: gid(n) },
-        branches: vec![branch(1), branch(2)],
-        details: Details { name: "slow".into(), ..Details::default() },
-        age: Duration::from_mins(1),
-    };
-    log.record_undecided(&[record(1), record(2), record(3)], &[]).await.expect("they are kept");
-    let fewer = UndecidedRecord { branches: vec![branch(1)], ..record(1) };
-    log.record_undecided(&[fewer], &[gid(2)]).await.expect("they are kept");
-    assert_eq!(write_one(&mut *writer, own, abort(own, gid(3))).await, ProposalResult::Won);
-    let page = ListPage { limit: 10, unfinished_only: true, ..ListPage::default() };
-    let listed = log.list(&page).await.expect("the log is listed");
-    assert_eq!(listed.len(), 1);
-    let StoredState::Undecided { record: found } = &listed[0].state else { panic!("{listed:?}") };
-    assert!(found.age >= Duration::from_mins(1), "its age goes on: {:?}", found.age);
-    let expected = UndecidedRecord { branches: vec![branch(1)], age: found.age, ..record(1) };
-    assert_eq!(*found, expected);
-    assert_eq!(log.look_up(&[gid(1)]).await.expect("a look-up answers"), [LookUpResult::NoRecord]);
-}
-
-/// A heuristic outcome stands next to the decision, and telling it twice changes nothing.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn heuristic_outcomes_are_listed_with_their_decision(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let proposal = commit(own, gid(1), 1);
-    writer.write(own, &[proposal.clone(), abort(own, gid(2))]).await;
-    let outcome = |n: u64, outcome| HeuristicRecord { id: proposal.record.id, branch: branch(n), outcome };
-    let first = [outcome(1, HeuristicOutcome::Aborted), outcome(2, HeuristicOutcome::Hazard)];
-    log.record_heuristics(&first).await.expect("they are kept");
-    let second = [outcome(2, HeuristicOutcome::Mixed), outcome(2, HeuristicOutcome::Mixed)];
-    log.record_heuristics(&second[..1]).await.expect("they are kept");
-    let page = ListPage { limit: 10, ..ListPage::default() };
-    let listed = log.list(&page).await.expect("the log is listed");
-    let mut found = listed[1].heuristics.clone();
-    found.sort_by_key(|heuristic| heuristic.branch.resource.clone());
-    assert_eq!(found, [first[0].clone(), second[0].clone()]);
-    assert_eq!(listed[0].heuristics, []);
-    let mut kept = log.heuristics(&[gid(1), gid(2)]).await.expect("they are read");
-    kept.sort_by_key(|heuristic| heuristic.branch.resource.clone());
-    assert_eq!(kept, found);
-    assert_eq!(log.heuristics(&[gid(2)]).await.expect("they are read"), []);
-}
-
-/// Pages go from the newest gid down; a part of a gid finds it by its beginning or end.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn a_list_is_paged_and_filtered(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let batch: Vec<Proposal> = (1..=5).map(|n| commit(own, gid(n), n)).collect();
-    writer.write(own, &batch).await;
-    finish_through(&log, own, 2).await;
-    let listed = async |page: ListPage| -> Vec<Gid> {
-        let found = log.list(&page).await.expect("the log is listed");
-        found.iter().map(|stored| stored.id.gid).collect()
-    };
-    let page = ListPage { limit: 2, ..ListPage::default() };
-    assert_eq!(listed(page.clone()).await, [gid(5), gid(4)]);
-    assert_eq!(listed(ListPage { before: Some(gid(4)), ..page.clone() }).await, [gid(3), gid(2)]);
-    let page = ListPage { limit: 10, unfinished_only: true, ..ListPage::default() };
-    assert_eq!(listed(page).await, [gid(5), gid(4), gid(3)]);
-    let part = |part: &str| ListPage { limit: 10, part: Some(part.into()), ..ListPage::default() };
-    assert_eq!(listed(part("0000000003")).await, [gid(3)]);
-    assert_eq!(listed(part("0199c3d0")).await.len(), 5);
-    assert_eq!(listed(part("00000000%")).await, [], "a wildcard is no digit");
-    let all = log.list(&part("")).await.expect("the log is listed");
-    let finished = |stored: &super::StoredTransaction| match &stored.state {
-        StoredState::Decided { finished, record, .. } => {
-            assert_eq!(record.id, stored.id);
-            *finished
-        }
-        StoredState::Undecided { .. } => panic!("{stored:?}"),
-    };
-    assert_eq!(all.iter().map(finished).collect::<Vec<_>>(), [false, false, false, true, true]);
-}
-
-/// All digits find one transaction, by the key.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn a_whole_gid_is_looked_up_exactly(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let batch: Vec<Proposal> = (1..=3).map(|n| commit(own, gid(n), n)).collect();
-    writer.write(own, &batch).await;
-    let undecided = UndecidedRecord {
-        id: TransactionId { incarnation: own, gid: gid(4) },
-        branches: vec![branch(1)],
-        details: Details::default(),
-        age: Duration::ZERO,
-    };
-    log.record_undecided(&[undecided], &[]).await.expect("it is kept");
-    for (wanted, unfinished_only) in [(2, false), (2, true), (4, false), (4, true)] {
-        let part = Some(gid(wanted).as_uuid().simple().to_string());
-        let page = ListPage { limit: 10, part, unfinished_only, ..ListPage::default() };
-        let listed = log.list(&page).await.expect("the log is listed");
-        assert_eq!(listed.iter().map(|stored| stored.id.gid).collect::<Vec<_>>(), [gid(wanted)]);
-        let before = ListPage { before: Some(gid(wanted)), ..page };
-        assert_eq!(log.list(&before).await.expect("the log is listed"), []);
-    }
-    let too_long = ListPage { limit: 10, part: Some("0".repeat(33)), ..ListPage::default() };
-    assert_eq!(log.list(&too_long).await.expect("the log is listed"), []);
-}
-
-/// A transaction may have two branches at one resource, and they end each in its own way.
-///
-/// # Panics
-/// If the claim does not hold.
-pub async fn two_branches_of_one_resource_stand_side_by_side(log: Log) {
-    let (own, mut writer) = started(&log).await;
-    let mut proposal = commit(own, gid(1), 1);
-    let twin = |n: u64| DecidedBranch {
-        branch: Branch { id: BranchId::new(n), ..branch(1) },
-        evidence: Evidence::new(n.to_string(), "7300000000000000000/1/0-16B3748"),
-    };
-    proposal.record.branches = [twin(7), twin(u64::MAX)].into();
-    assert_eq!(write_one(&mut *writer, own, proposal.clone()).await, ProposalResult::Won);
-    let stands = log.look_up(&[gid(1)]).await.expect("a look-up answers");
-    assert_eq!(stands, [LookUpResult::Stands(Box::new(proposal.record.clone()))]);
-    let outcome =
-        |n: u64, outcome| HeuristicRecord { id: proposal.record.id, branch: twin(n).branch, outcome };
-    let both = [outcome(7, HeuristicOutcome::Aborted), outcome(u64::MAX, HeuristicOutcome::Committed)];
-    log.record_heuristics(&both).await.expect("they are kept");
-    let kept = log.heuristics(&[gid(1)]).await.expect("they are read");
-    assert!(kept.len() == 2 && both.iter().all(|one| kept.contains(one)), "{kept:?}");
 }

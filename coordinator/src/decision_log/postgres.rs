@@ -18,11 +18,13 @@
 mod adoption;
 mod control;
 mod doubt;
+mod heartbeat;
 mod hosts;
 mod ledger;
 mod listing;
 mod migration;
 mod notices;
+mod options;
 mod rows;
 mod session;
 mod sql;
@@ -30,75 +32,28 @@ mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use pactum_core::outcome::{DecisionRecord, LookUpResult};
-use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use self::control::Control;
-use self::hosts::Hosts;
 use self::ledger::Ledger;
 pub use self::migration::migrate;
 use self::migration::not_ready_if_denied;
+pub use self::options::PostgresLogOptions;
 use self::rows::get;
 use self::session::{Commits, Server, Session, SessionError};
 use self::writer::PostgresWriter;
 pub use super::schema::Migrated;
 use super::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
-    LogStatus, LogView, NumberedCommit, Release, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
+    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, LogStatus,
+    LogView, NumberedCommit, Release, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
 };
-
-/// How to reach a log, and how long to wait for it.
-#[derive(Clone, Debug)]
-pub struct PostgresLogOptions {
-    hosts: Hosts,
-    answer_limit: Duration,
-    standbys_min: u32,
-}
-
-impl PostgresLogOptions {
-    /// Longest wait for the answer to one statement, unless told otherwise.
-    pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-
-    /// Reads a URL, for example `postgres://user:password@host:5432/database`. Several hosts, with commas
-    /// between, are asked for the one that is the primary:
-    /// `postgres://user@one:5432,two:5432/database`. Nothing is connected.
-    ///
-    /// # Errors
-    /// The URL is malformed.
-    pub fn from_url(url: &str) -> Result<Self, DecisionLogError> {
-        let hosts = Hosts::from_url(url)?.called("pactum log");
-        Ok(Self { hosts, answer_limit: Self::ANSWER_LIMIT, standbys_min: 0 })
-    }
-
-    /// What the connections are called in `pg_stat_activity`.
-    #[must_use]
-    pub fn with_application_name(self, name: &str) -> Self {
-        Self { hosts: self.hosts.called(name), ..self }
-    }
-
-    /// Longest wait for the answer to one statement; after it the outcome is unknown and the
-    /// connection is given up. The server's own limits are set to two thirds of it for a statement
-    /// and a third for a lock. Shorter finds a hung server sooner; too short turns a slow disk or
-    /// standby into unknown outcomes, which cost a second round each.
-    #[must_use]
-    pub fn with_answer_limit(self, answer_limit: Duration) -> Self {
-        Self { answer_limit, ..self }
-    }
-
-    /// Synchronous standbys that the server must be set to wait for. With fewer the log is not opened, and if
-    /// that is changed later, no decision is written until it is changed back. Default 0. With 1 or
-    /// more no failover to a synchronous standby can lose a decision.
-    #[must_use]
-    pub fn with_standbys_min(self, standbys_min: u32) -> Self {
-        Self { standbys_min, ..self }
-    }
-}
 
 /// The decision log in PostgreSQL.
 #[derive(Debug)]
@@ -201,7 +156,7 @@ impl DecisionLog for PostgresLog {
 
     async fn heartbeat(&self, incarnation: Incarnation) -> Result<LogView, DecisionLogError> {
         let server = Arc::clone(&self.server);
-        self.lazy.run(move |session| Box::pin(beat(session, server, incarnation))).await
+        self.lazy.run(move |session| Box::pin(heartbeat::beat(session, server, incarnation))).await
     }
 
     async fn end_incarnation(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
@@ -482,69 +437,6 @@ impl DecisionLog for PostgresLog {
             .run(move |session| Box::pin(async move { session.doubt_all(&server.ledger, &reason).await }))
             .await
     }
-}
-
-/// One heartbeat; see [`DecisionLog::heartbeat`].
-async fn beat(
-    session: &mut Session,
-    server: Arc<Server>,
-    incarnation: Incarnation,
-) -> Result<LogView, DecisionLogError> {
-    let mut found = read_beat(session, incarnation).await?;
-    let switches = get::<i64>(found.first().ok_or_else(rows::no_state)?, "switches")?.unsigned_abs();
-    if session.era.is_none_or(|era| era.switches != switches) {
-        // Somebody adopted the log since: what we read belongs to another era than our connections.
-        session.identify(&server.ledger).await?;
-        found = read_beat(session, incarnation).await?;
-    }
-    let first = found.first().ok_or_else(rows::no_state)?;
-    let replication = doubt::replication(first)?;
-    if let Some(era) = session.era {
-        server.ledger.reached(era, get::<i64>(first, "position")?.unsigned_abs());
-        server.ledger.saw_standbys(era, replication.required);
-    }
-    let is_short = replication.required < server.standbys_min;
-    if server.is_short.swap(is_short, Ordering::Relaxed) != is_short {
-        let (required, asked_for) = (replication.required, server.standbys_min);
-        if is_short {
-            tracing::error!(
-                required,
-                asked_for,
-                "the log waits for too few standbys: no decision is written"
-            );
-        } else {
-            tracing::info!(required, asked_for, "the log waits for enough standbys again");
-        }
-    }
-    let mut view = LogView {
-        live: false,
-        incarnations: Vec::new(),
-        floor: Gid::from_uuid(get(first, "floor")?),
-        doubted: get::<i64>(first, "doubted")?.unsigned_abs(),
-        replication: Some(replication),
-    };
-    for row in &found {
-        let Some(id) = get::<Option<Uuid>>(row, "id")? else { continue };
-        view.incarnations.push(IncarnationView {
-            incarnation: Incarnation::from_uuid(id),
-            beats: get::<i64>(row, "beats")?.unsigned_abs(),
-            address: get(row, "address")?,
-        });
-    }
-    view.live = view.incarnations.iter().any(|seen| seen.incarnation == incarnation);
-    if get::<bool>(first, "own_doubted")? {
-        session.vouch(&server.ledger, incarnation).await?;
-        view.doubted = get::<i64>(&read_beat(session, incarnation).await?[0], "doubted")?.unsigned_abs();
-    } else if !view.live {
-        server.ledger.done(incarnation);
-    }
-    Ok(view)
-}
-
-async fn read_beat(session: &mut Session, incarnation: Incarnation) -> Result<Vec<PgRow>, DecisionLogError> {
-    let statement = sqlx::query(sql::HEARTBEAT).bind(*incarnation.as_uuid());
-    let statement = statement.fetch_all(&mut session.connection);
-    Ok(session.notices.watch(session.limit, statement).await?)
 }
 
 /// Drops prepare records of coordinators that are gone.

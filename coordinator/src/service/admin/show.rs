@@ -203,6 +203,9 @@ fn waits_for(found: &Found, branches: &[v1::BranchStatus]) -> String {
             String::new()
         };
     };
+    if let Some(why) = open.held {
+        return format!("a person: {why}");
+    }
     match open.phase {
         Phase::Active => "the application to commit or abort".to_owned(),
         Phase::Preparing => format!("votes of {}", named(open, branches, |view| view.vote.is_none())),
