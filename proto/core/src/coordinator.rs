@@ -18,14 +18,15 @@ mod command;
 mod config;
 mod event;
 mod memory;
+#[cfg(pactum_mutants)]
+mod probe;
 mod questions;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
 
 pub use command::{
     Answer, BranchView, Command, InquiryAnswer, Phase, Refusal, TransactionOutcome, TransactionView,
@@ -34,11 +35,11 @@ pub use config::{Config, Mutant};
 pub use event::{Event, Operation, RegisterAnswer, RequestId, SubmittedBranch, Wait};
 
 use crate::id::{Branch, Gid, Incarnation, TransactionId};
-use crate::outcome::{DecisionRecord, Details};
+use crate::outcome::DecisionRecord;
 use crate::time::Timestamp;
-use crate::vote::{AbortReason, Vote};
+use crate::vote::Vote;
 use memory::{Ended, Ending, Memory};
-use questions::Question;
+use questions::Questions;
 use transaction::{Step, Transaction};
 
 /// An event that cannot be in the state it meets: a broken contract of the shell or the wire.
@@ -70,7 +71,7 @@ pub struct Coordinator {
     wakes: BTreeSet<(Timestamp, Gid)>,
     memory: Memory,
     /// Questions that wait for a look-up in the log.
-    questions: BTreeMap<RequestId, Question>,
+    questions: Questions,
     commands: VecDeque<Command>,
 }
 
@@ -87,7 +88,7 @@ impl Coordinator {
             log_available: true,
             open: BTreeMap::new(),
             wakes: BTreeSet::new(),
-            questions: BTreeMap::new(),
+            questions: Questions::default(),
             commands: VecDeque::new(),
         }
     }
@@ -127,23 +128,25 @@ impl Coordinator {
             Event::VoteReceived { id, branch, vote } => return self.vote(id, branch, vote, now),
             Event::RegisterAnswered { id, branch, answer } => {
                 return self
-                    .with(id.gid, now, |transaction, step| {
+                    .with_same(id, now, |transaction, step| {
                         transaction.register_answered(branch, answer, step)
                     })
                     .unwrap_or(Ok(()));
             }
             Event::BranchFinished { id, branch, outcome } => {
                 return self
-                    .with(id.gid, now, |transaction, step| transaction.branch_finished(branch, outcome, step))
+                    .with_same(id, now, |transaction, step| {
+                        transaction.branch_finished(branch, outcome, step)
+                    })
                     .unwrap_or(Ok(()));
             }
             Event::BranchFailed { id, branch, error } => {
-                self.with(id.gid, now, |transaction, _| {
+                self.with_same(id, now, |transaction, _| {
                     transaction.branch_failed(branch, error);
                 });
             }
             Event::PrepareNotSent { id, branch } => {
-                self.with(id.gid, now, |transaction, _| {
+                self.with_same(id, now, |transaction, _| {
                     transaction.prepare_not_sent(branch);
                 });
             }
@@ -152,7 +155,7 @@ impl Coordinator {
             }
             Event::ProposalAnswered { id, proposed, result } => {
                 return self
-                    .with(id.gid, now, |transaction, step| {
+                    .with_same(id, now, |transaction, step| {
                         transaction.proposal_answered(proposed, result, step)
                     })
                     .unwrap_or(Err(IllegalEvent { id, event: "answer to a proposal", state: "not open" }));
@@ -246,186 +249,6 @@ impl Coordinator {
         self.memory.start_floor().max(self.floor)
     }
 
-    // ---- requests of applications and participants ---------------------------------------------
-
-    /// Whether an unknown gid may be started here.
-    fn may_start(&self, id: TransactionId) -> Result<(), Refusal> {
-        match self.incarnation {
-            None => Err(Refusal::NoIncarnation),
-            Some(own) if own != id.incarnation && !self.config.plays(Mutant::ForeignCommitRuns) => {
-                Err(Refusal::NotOwner)
-            }
-            Some(_) if id.gid <= self.floor => Err(Refusal::Forgotten),
-            // Open under another owner's name: that one is being driven, and is not pushed aside.
-            Some(_) if self.open.contains_key(&id.gid) => Err(Refusal::NotOwner),
-            Some(_) if self.memory.get(id.gid).is_some() => Err(Refusal::Ended),
-            Some(_) if !self.memory.may_start(id.gid) => Err(Refusal::TooOldToStart),
-            Some(_) => Ok(()),
-        }
-    }
-
-    fn begin(
-        &mut self,
-        id: TransactionId,
-        details: Arc<Details>,
-        timeout: Duration,
-        now: Timestamp,
-    ) -> Answer {
-        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
-            return Answer::Begun;
-        }
-        if let Err(refusal) = self.may_start(id) {
-            return Answer::Refused(refusal);
-        }
-        self.start(now, |step| Transaction::begin(id, details, timeout, step));
-        Answer::Begun
-    }
-
-    fn enlist(
-        &mut self,
-        id: TransactionId,
-        branch: Branch,
-        time_left: Duration,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        if id.gid <= self.floor {
-            return Err(Refusal::Forgotten);
-        }
-        if !self.open.contains_key(&id.gid) {
-            self.may_start(id)?;
-            self.start(now, |step| Transaction::begin(id, Arc::default(), time_left, step));
-        }
-        self.with(id.gid, now, |transaction, step| {
-            if transaction.id() == id { transaction.enlist(branch, step) } else { Err(Refusal::NotOwner) }
-        })
-        .unwrap_or(Err(Refusal::Ended))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
-    fn commit(
-        &mut self,
-        id: TransactionId,
-        branches: BTreeSet<Branch>,
-        details: Arc<Details>,
-        timeout: Duration,
-        wait: Wait,
-        request: RequestId,
-        now: Timestamp,
-    ) {
-        if branches.len() > self.config.branches_max {
-            self.reply(request, Answer::Refused(Refusal::TooManyBranches));
-            return;
-        }
-        let known = self.open.get(&id.gid);
-        let starts = match known {
-            Some(open) => open.id() == id && open.is_active(),
-            None => self.may_start(id).is_ok(),
-        };
-        if !starts {
-            self.ask_outcome(id, Some(branches), wait, request, now);
-            return;
-        }
-        if !self.log_available && !is_own_register(&branches) && !branches.is_empty() {
-            self.reply(request, Answer::Refused(Refusal::LogUnavailable));
-            return;
-        }
-        if known.is_none() {
-            self.start(now, |step| Transaction::begin(id, Arc::clone(&details), timeout, step));
-        }
-        self.with(id.gid, now, |transaction, step| {
-            transaction.commit(branches, details, wait, request, step);
-        });
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
-    fn submit(
-        &mut self,
-        id: TransactionId,
-        branches: Vec<SubmittedBranch>,
-        details: Arc<Details>,
-        timeout: Duration,
-        wait: Wait,
-        request: RequestId,
-        now: Timestamp,
-    ) {
-        if branches.is_empty() || branches.len() > self.config.branches_max {
-            self.reply(request, Answer::Refused(Refusal::TooManyBranches));
-            return;
-        }
-        let names: BTreeSet<Branch> = branches.iter().map(|submitted| submitted.branch.clone()).collect();
-        let first_use = match (self.open.get(&id.gid), self.memory.get(id.gid)) {
-            // Another owner's, which is only being asked about: its body need not be known here.
-            (Some(open), _) if Some(open.id().incarnation) != self.incarnation => {
-                Some(open.digest().or(details.digest))
-            }
-            (Some(open), _) => Some(open.digest()),
-            // Aborted before it started: there was no body to differ from.
-            (None, Some(ended)) => Some(ended.digest.or(details.digest)),
-            (None, None) => None,
-        };
-        match first_use {
-            Some(digest) if digest != details.digest => {
-                self.reply(request, Answer::Refused(Refusal::RequestDiffers));
-            }
-            Some(_) => self.ask_outcome(id, Some(names), wait, request, now),
-            None if self.may_start(id).is_err() => {
-                self.ask_outcome(id, Some(names), wait, request, now);
-            }
-            None if !self.log_available && !is_own_register(&names) => {
-                self.reply(request, Answer::Refused(Refusal::LogUnavailable));
-            }
-            None => {
-                self.start(now, |step| Transaction::begin(id, details, timeout, step));
-                self.with(id.gid, now, |transaction, step| {
-                    transaction.submit(branches, wait, request, step);
-                });
-            }
-        }
-    }
-
-    fn abort(
-        &mut self,
-        id: TransactionId,
-        branches: Option<BTreeSet<Branch>>,
-        reason: AbortReason,
-        request: RequestId,
-        now: Timestamp,
-    ) {
-        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
-            self.with(id.gid, now, |transaction, step| {
-                transaction.abort_if_undecided(reason, step);
-                transaction.wait_for_outcome(request, Wait::Finished, step);
-            });
-        } else if self.may_start(id).is_ok() {
-            // Never begun here, and now it never will be.
-            let ending = Ending::Aborted { reason, heuristic: None };
-            self.reply(request, Answer::Outcome(ending.outcome()));
-            self.memory.insert(Ended { id, ending, digest: None }, self.incarnation);
-        } else {
-            self.ask_outcome(id, branches, Wait::Decision, request, now);
-        }
-    }
-
-    fn resolve(
-        &mut self,
-        id: TransactionId,
-        branches: Option<BTreeSet<Branch>>,
-        reason: AbortReason,
-        request: RequestId,
-        now: Timestamp,
-    ) {
-        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
-            self.with(id.gid, now, |transaction, step| {
-                transaction.resolve(reason, step);
-                transaction.wait_for_outcome(request, Wait::Decision, step);
-            });
-        } else if let (Some(branches), None) = (branches, self.memory.get(id.gid)) {
-            self.make_definite(id, branches, reason, Wait::Decision, request, now);
-        } else {
-            self.ask_outcome(id, None, Wait::Decision, request, now);
-        }
-    }
-
     fn vote(
         &mut self,
         id: TransactionId,
@@ -502,6 +325,17 @@ impl Coordinator {
         let result = act(transaction, &mut step);
         self.tidy(gid);
         Some(result)
+    }
+
+    /// As [`with`](Self::with), unless another owner's transaction is open under the same gid.
+    fn with_same<R>(
+        &mut self,
+        id: TransactionId,
+        now: Timestamp,
+        act: impl FnOnce(&mut Transaction, &mut Step<'_>) -> R,
+    ) -> Option<R> {
+        self.open.get(&id.gid).filter(|open| open.id() == id)?;
+        self.with(id.gid, now, act)
     }
 
     fn with_each(&mut self, now: Timestamp, mut act: impl FnMut(&mut Transaction, &mut Step<'_>)) {

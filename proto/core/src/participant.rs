@@ -28,6 +28,8 @@
 mod branch;
 mod config;
 mod event;
+#[cfg(pactum_mutants)]
+mod probe;
 #[cfg(test)]
 mod tests;
 

@@ -5,7 +5,7 @@
 //! the branch set is answered definitely, by closing the register if it is open; one that does not
 //! may end in "no record", which is neither committed nor aborted (law 5, H9).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{Answer, Command, InquiryAnswer, TransactionOutcome};
 use super::event::{RequestId, Wait};
@@ -28,6 +28,37 @@ pub(super) enum Question {
     Inquiry { request: RequestId, branch: BranchId, evidence: Evidence, pending: bool },
     /// A late vote: the branch is to be told what was decided.
     Vote { branch: Branch, evidence: Evidence },
+}
+
+/// The questions that wait, by the number of their look-up: always the smallest that is free, so that
+/// two cores which asked the same are in the same state.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Questions {
+    waiting: BTreeMap<RequestId, Question>,
+    /// Free numbers under the highest that is taken. Found without a search: tens of thousands may wait
+    /// when a participant comes back.
+    free: BTreeSet<u64>,
+}
+
+impl Questions {
+    fn ask(&mut self, question: Question) -> RequestId {
+        let number = self.free.pop_first().unwrap_or_else(|| self.end());
+        self.waiting.insert(RequestId(number), question);
+        RequestId(number)
+    }
+
+    fn answered(&mut self, request: RequestId) -> Option<Question> {
+        let question = self.waiting.remove(&request)?;
+        self.free.insert(request.0);
+        let end = self.end();
+        drop(self.free.split_off(&end));
+        Some(question)
+    }
+
+    /// One more than the highest number that is taken.
+    fn end(&self) -> u64 {
+        self.waiting.last_key_value().map_or(0, |(request, _)| request.0 + 1)
+    }
 }
 
 impl Coordinator {
@@ -105,9 +136,7 @@ impl Coordinator {
         now: Timestamp,
     ) {
         if is_own_register(&branches) {
-            for branch in branches {
-                self.start(now, |step| Transaction::settle(id, branch, step));
-            }
+            self.settle(id, branches, None, now);
         } else {
             self.start(now, |step| {
                 let mut transaction = Transaction::close(id, reason, step);
@@ -118,6 +147,40 @@ impl Coordinator {
         self.with(id.gid, now, |transaction, step| {
             transaction.wait_for_outcome(request, wait, step);
         });
+    }
+
+    /// An operator has a transaction closed of which a prepare record names these branches, which need
+    /// not be all: the record may be older than an enlistment. Of one branch with a marker it is therefore
+    /// not certain which register it has. Its own is asked first, so that the log is not closed over a
+    /// commit that stands there, and then the log, so that abort is told of neither alone (H5).
+    pub(super) fn close_recorded(
+        &mut self,
+        id: TransactionId,
+        branches: BTreeSet<Branch>,
+        reason: AbortReason,
+        request: RequestId,
+        now: Timestamp,
+    ) {
+        if is_own_register(&branches) {
+            self.settle(id, branches, Some(&reason), now);
+            self.with(id.gid, now, |transaction, step| {
+                transaction.wait_for_outcome(request, Wait::Decision, step);
+            });
+        } else {
+            self.make_definite(id, branches, reason, Wait::Decision, request, now);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        id: TransactionId,
+        branches: BTreeSet<Branch>,
+        then_close: Option<&AbortReason>,
+        now: Timestamp,
+    ) {
+        for branch in branches {
+            self.start(now, |step| Transaction::settle(id, branch, then_close.cloned(), step));
+        }
     }
 
     /// A participant found a branch prepared.
@@ -202,11 +265,7 @@ impl Coordinator {
     }
 
     fn look_up(&mut self, id: TransactionId, question: Question) {
-        // The smallest number that is free: the state of two cores that asked the same is the same.
-        let taken =
-            self.questions.keys().zip(0..).take_while(|(request, number)| request.0 == *number).count();
-        let request = RequestId(taken as u64);
-        self.questions.insert(request, question);
+        let request = self.questions.ask(question);
         self.commands.push_back(Command::LookUp { id, request });
     }
 
@@ -218,7 +277,7 @@ impl Coordinator {
         result: LookUpResult,
         heuristics: &[(BranchId, HeuristicOutcome)],
     ) -> Result<(), IllegalEvent> {
-        let question = self.questions.remove(&request).ok_or(IllegalEvent {
+        let question = self.questions.answered(request).ok_or(IllegalEvent {
             id,
             event: "answer to a look-up",
             state: "not asked",

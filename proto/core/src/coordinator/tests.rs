@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::id::{BranchId, InstanceId, ResourceName};
-use crate::outcome::{BranchOutcome, DecidedBranch, Decision, ProposalResult};
-use crate::vote::{AbortKind, Evidence};
+use crate::outcome::{BranchOutcome, DecidedBranch, Decision, Details, ProposalResult};
+use crate::vote::{AbortKind, AbortReason, Evidence};
 
 const NOW: Timestamp = Timestamp::ORIGIN;
 const TIMEOUT: Duration = Duration::from_secs(30);

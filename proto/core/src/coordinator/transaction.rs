@@ -70,6 +70,9 @@ enum State {
         /// Whether this is a question about a transaction that is not ours to finish: dropped
         /// when nobody waits for the answer any more.
         asked_only: bool,
+        /// If its register says aborted, the log is closed with this too, and has the last word: it is
+        /// not certain that the one branch known is the only one.
+        then_close: Option<AbortReason>,
     },
     /// The commit record is with the log.
     Proposing {
@@ -106,6 +109,11 @@ impl State {
     /// Nothing was proposed for closing so far.
     fn closing(reason: AbortReason) -> Self {
         Self::Closing { reason, in_flight: false, doubt: Doubt::None }
+    }
+
+    /// The register of our own transaction's one branch is to be asked.
+    fn settling_own() -> Self {
+        Self::Settling { asked_only: false, then_close: None }
     }
 
     fn name(&self) -> &'static str {
@@ -230,6 +238,12 @@ impl Transaction {
     /// How often the present phase was attempted so far.
     pub(super) fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// The name of its state, for the checkers.
+    #[cfg(pactum_mutants)]
+    pub(super) fn state_name(&self) -> &'static str {
+        self.state.name()
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -168,6 +168,33 @@ impl HeldBranch {
         IllegalEvent { key: self.key(), event, state }
     }
 
+    /// The name of its state, for the checkers: finer than that of an illegal event.
+    #[cfg(pactum_mutants)]
+    pub(super) fn state_name(&self) -> &'static str {
+        match &self.state {
+            State::Unknown => "commit failed",
+            State::Open { .. } => "open",
+            State::Preparing { then_abort: false } => "preparing",
+            State::Preparing { then_abort: true } => "preparing, then abort",
+            State::OnePhase { .. } => "one-phase",
+            State::Settling => "settling",
+            State::Prepared { quarantined: false, .. } => "prepared",
+            State::Prepared { quarantined: true, .. } => "in quarantine",
+            State::Committing { .. } => "committing",
+            State::Aborting { .. } => "aborting",
+            State::AbortFailed { .. } => "abort failed",
+            State::Ended(End::Refused(_)) => "refused",
+            State::Ended(End::ReadOnly) => "read-only",
+            State::Ended(End::Outcome { outcome: BranchOutcome::Committed, .. }) => "committed",
+            State::Ended(End::Outcome { outcome: BranchOutcome::Aborted, .. }) => "aborted",
+            State::Ended(End::Outcome { outcome: BranchOutcome::Heuristic(_), .. }) => {
+                "ended without the decision"
+            }
+            State::Ended(End::Register(RegisterAnswer::Committed)) => "register committed",
+            State::Ended(End::Register(_)) => "register aborted",
+        }
+    }
+
     fn violation(&self, what: &str, step: &mut Step<'_>) {
         step.order(Command::ReportViolation { key: self.key(), what: what.into() });
     }

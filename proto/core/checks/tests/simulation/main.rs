@@ -4,12 +4,15 @@
 //! then everything is healed and everybody must finish (AC5, I4).
 //!
 //! A failing seed is printed as one line that replays it:
-//! `PACTUM_SEED=n cargo test -p pactum-core-checks --test simulation replay -- --nocapture`.
-//! A seed that found something is kept below, by name. `PACTUM_SCALE=full` takes the full run,
-//! `PACTUM_SEEDS=n` another number, and `PACTUM_SEED_BASE=n` begins elsewhere.
+//! `PACTUM_SEED=n PACTUM_SIMULATOR=digest cargo test -p pactum-core-checks --test simulation replay -- --nocapture`.
+//! What a seed found is kept in `regressions.rs` as a plan of its own, since a seed means another run as soon
+//! as the simulator draws otherwise. `PACTUM_SCALE=full` takes the full run, `PACTUM_SEEDS=n` another number,
+//! and `PACTUM_SEED_BASE=n` begins elsewhere.
 //!
-//! Rows of the failure matrix: A1 to A13, B1, B2, B4, B5, B7 to B9, C1 to C3, C7, C8, C10, D1 to D3,
-//! E1 to E9, E13 to E15, F2 to F4, F6, H1 to H5, H9, H10.
+//! What met whom is counted too: every message, in every state of its receiver that it can meet (`pairs.rs`).
+//!
+//! Rows of the failure matrix: A1 to A13, B1, B2, B4, B5, B7 to B9, C1 to C3, C5, C7, C8, C10, D1 to D3, D8,
+//! E1 to E11, E13 to E15, F2 to F4, F6, G1 to G3, H1 to H5, H9 to H11.
 
 #![allow(
     clippy::print_stdout,
@@ -18,22 +21,44 @@
 #![allow(clippy::disallowed_methods, reason = "the simulator itself may use threads, and reads settings")]
 #![allow(clippy::unwrap_used, reason = "a broken model shall stop the simulator")]
 
+mod counts;
+mod disk;
+mod ending;
+mod links;
+mod pairs;
+mod pairs_at_coordinators;
+mod pairs_at_participants;
+mod people;
+mod random;
+mod regressions;
 mod seed;
 mod trouble;
 #[path = "../world/mod.rs"]
 mod world;
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use counts::Counts;
 use pactum_core_checked::coordinator::Mutant;
 use pactum_core_checked::participant;
+use pairs::Pairs;
 use seed::Simulation;
-use trouble::Counts;
 use world::{DatabaseMutant, LogMutant};
 
 /// Seeds of an ordinary and of a full run.
 const SEEDS: u64 = 40_000;
 const SEEDS_FULL: u64 = 500_000;
+
+/// How often each pair of message and receiver's state must be met in a full run; in a smaller one by its
+/// share of the seeds.
+const MET_IN_FULL: u64 = 100;
+
+const THREADS: u64 = 2;
+
+/// Which simulator this is: a digest of its sources. A seed means the same only to the same one.
+const SIMULATOR: &str = env!("PACTUM_SIMULATOR");
 
 /// Which faulty variant is played, if any.
 #[derive(Clone, Debug, Default)]
@@ -44,11 +69,20 @@ struct Faults {
     database: Option<DatabaseMutant>,
 }
 
-fn run_seed(seed: u64, faults: &Faults, trace: bool) -> (Result<(), String>, Counts) {
+fn run_seed(seed: u64, faults: &Faults, trace: bool) -> (Result<(), String>, Counts, Pairs) {
     let mut simulation = Simulation::new(seed, faults);
     simulation.trace = trace;
     let result = simulation.run();
-    (result, simulation.counts)
+    let pairs = Pairs(simulation.world.encounters.take().unwrap_or_default());
+    (result, simulation.counts, pairs)
+}
+
+/// What replays a seed.
+fn replay_line(seed: u64) -> String {
+    format!(
+        "PACTUM_SEED={seed} PACTUM_SIMULATOR={SIMULATOR} cargo test -p pactum-core-checks --test simulation \
+         replay -- --nocapture"
+    )
 }
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -64,32 +98,54 @@ fn tell(counter: &str, value: u64) {
     }
 }
 
+/// Every second seed, or the rest, until one fails here or in the other thread.
+fn run_share(seeds: impl Iterator<Item = u64>, failed: &AtomicBool) -> Result<(Counts, Pairs), String> {
+    let (mut total, mut met) = (Counts::default(), Pairs::default());
+    for seed in seeds {
+        if failed.load(Ordering::Relaxed) {
+            break;
+        }
+        let (result, counts, pairs) = run_seed(seed, &Faults::default(), false);
+        if let Err(what) = result {
+            failed.store(true, Ordering::Relaxed);
+            return Err(format!("{what}\n{}", replay_line(seed)));
+        }
+        total.add(&counts);
+        met.add(&pairs);
+    }
+    Ok((total, met))
+}
+
 #[test]
 fn seeds() {
     let full = std::env::var("PACTUM_SCALE").is_ok_and(|scale| scale == "full");
     let seeds = setting("PACTUM_SEEDS", if full { SEEDS_FULL } else { SEEDS });
     let base = setting("PACTUM_SEED_BASE", 0);
-    println!("seeds {base} to {}", base + seeds - 1);
-    let threads = 2;
-    let run_share = move |thread: u64| {
-        let mut total = Counts::default();
-        for seed in (base + thread..base + seeds).step_by(usize::try_from(threads).unwrap()) {
-            let (result, counts) = run_seed(seed, &Faults::default(), false);
-            if let Err(what) = result {
-                panic!(
-                    "{what}\nPACTUM_SEED={seed} cargo test -p pactum-core-checks --test simulation replay -- --nocapture"
-                );
-            }
-            total.add(&counts);
-        }
-        total
-    };
-    let shares: Vec<_> = (0..threads).map(|thread| std::thread::spawn(move || run_share(thread))).collect();
-    let mut total = Counts::default();
+    println!("seeds {base} to {}, simulator {SIMULATOR}", base + seeds - 1);
+    let failed = AtomicBool::new(false);
+    let shares: Vec<Result<(Counts, Pairs), String>> = thread::scope(|scope| {
+        let share = |first| (base + first..base + seeds).step_by(usize::try_from(THREADS).unwrap());
+        let threads: Vec<_> = (0..THREADS)
+            .map(|first| {
+                scope.spawn({
+                    let failed = &failed;
+                    move || run_share(share(first), failed)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let (mut total, mut met) = (Counts::default(), Pairs::default());
     for share in shares {
-        total.add(&share.join().unwrap());
+        let (counts, pairs) = share.unwrap_or_else(|what| panic!("{what}"));
+        total.add(&counts);
+        met.add(&pairs);
     }
     tell("seeds", seeds);
+    let (smallest, wrong) = met.judge((MET_IN_FULL * seeds / SEEDS_FULL).min(MET_IN_FULL));
+    tell("message_states", Pairs::demanded());
+    println!("each of them was met at least {smallest} times");
+    assert!(wrong.is_empty(), "pairs of message and state: {wrong:#?}");
     for (counter, value) in total.named() {
         tell(counter, value);
         // Nothing that the run is there for may be missing.
@@ -104,7 +160,12 @@ fn seeds() {
 #[test]
 fn replay() {
     if let Ok(seed) = std::env::var("PACTUM_SEED") {
-        let (result, counts) = run_seed(seed.parse().unwrap(), &Faults::default(), true);
+        if let Ok(other) = std::env::var("PACTUM_SIMULATOR")
+            && other != SIMULATOR
+        {
+            println!("this is simulator {SIMULATOR}, not {other}: the seed is another run here");
+        }
+        let (result, counts, _) = run_seed(seed.parse().unwrap(), &Faults::default(), true);
         println!("{counts:?}");
         result.unwrap();
         return;
@@ -118,9 +179,9 @@ fn replay() {
 /// Seeds in which each faulty variant must be caught.
 const MUTANT_SEEDS: u64 = 40_000;
 
-/// All but three, which the exhaustive check catches: `CollectedBeforeFinished`, since the simulator
-/// moves the floor past what has ended only, and `CommitsAnyExecution` and `NotFoundIsSuccess`, since
-/// it has one instance of each resource, whose memory compares executions before the database does.
+/// All but two, which the exhaustive check catches: `CollectedBeforeFinished`, since the simulator moves the
+/// floor past what has ended only, and `CommitsAnyExecution`, since here no process forgets while it lives,
+/// so that its memory compares executions before the database does.
 #[test]
 fn mutants_are_caught() {
     let coordinators = [
@@ -152,12 +213,12 @@ fn mutants_are_caught() {
         LogMutant::EndClearsDoubt,
     ]
     .map(|mutant| Faults { log: Some(mutant), ..Faults::default() });
-    let databases = [DatabaseMutant::MarkerUnchecked]
+    let databases = [DatabaseMutant::MarkerUnchecked, DatabaseMutant::NotFoundIsSuccess]
         .map(|mutant| Faults { database: Some(mutant), ..Faults::default() });
     let mut survivors = Vec::new();
     for faults in coordinators.into_iter().chain(participants).chain(logs).chain(databases) {
         let caught = (0..MUTANT_SEEDS).find_map(|seed| {
-            let (result, _) = run_seed(seed, &faults, false);
+            let (result, ..) = run_seed(seed, &faults, false);
             result.err().map(|what| (seed, what))
         });
         match caught {

@@ -1,27 +1,7 @@
 //! What goes wrong in one seed, and how often: drawn per seed, so that some lose nothing and crash
 //! much, and others the other way round (swarm testing; Groce and others, 2012).
 
-/// splitmix64 (Steele, Lea and Flood, *Fast Splittable Pseudorandom Number Generators*, 2014).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).unwrap()
-    }
-
-    /// True in `per_mille` of a thousand cases.
-    pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
-        self.next() % 1000 < per_mille
-    }
-}
+use super::random::Random;
 
 /// How much trouble a seed has, per mille of the steps of its kind; 0 for all where nothing goes wrong.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +24,16 @@ pub(crate) struct Trouble {
     pub(crate) retry: u64,
     pub(crate) pause: u64,
     pub(crate) floor: u64,
+    /// Somebody wants to know an outcome.
+    pub(crate) question: u64,
+    /// An operator has a transaction decided.
+    pub(crate) resolve: u64,
+    /// An application aborts what it has begun, or asked to commit.
+    pub(crate) cancel: u64,
+    /// A person ends a prepared branch in its database.
+    pub(crate) by_hand: u64,
+    /// Not a chance: how long the log's disk takes to sync, in milliseconds, on average.
+    pub(crate) sync_ms: u64,
 }
 
 impl Trouble {
@@ -54,28 +44,45 @@ impl Trouble {
         }
         let mut range = |most: u64| if random.chance(400) { 0 } else { random.next() % (most + 1) };
         let mut trouble = Self {
-            lost: range(150),
+            lost: range(120),
             repeated: range(150),
-            coordinator_crash: range(8),
-            participant_crash: range(12),
+            coordinator_crash: range(7),
+            participant_crash: range(10),
             suspicion: range(4),
             answer_lost: range(200),
             log_silent: range(150),
             log_crash: range(20),
             log_outage: range(4),
             goes_back: 0,
-            cut: range(40),
+            cut: range(30),
             instance_lost: range(6),
-            refusal: range(120),
-            read_only: range(100),
+            refusal: range(50),
+            read_only: range(130),
             hook_fails: range(200),
             retry: range(20),
             pause: range(6),
-            floor: range(20),
+            floor: range(40),
+            question: range(40),
+            resolve: range(4),
+            cancel: range(4),
+            by_hand: 0,
+            sync_ms: 0,
         };
+        // People seldom end branches by hand: what they end tells nothing about the rest any more.
+        if random.chance(250) {
+            trouble.by_hand = 1 + random.next() % 30;
+            // What was ended by hand may be asked about when it is forgotten.
+            trouble.floor += 20;
+        }
+        // From a disk that nobody notices to one that is slower than any deadline; whoever waits for it
+        // may be taken for dead.
+        if random.chance(400) {
+            trouble.sync_ms = [4, 40, 400, 4_000, 16_000][random.below(5)];
+            trouble.suspicion += trouble.sync_ms / 4_000;
+        }
         // A log that goes back ends much of what there is to see: rarely, and then without forgetting,
         // whose order the model keeps by what the log never loses.
-        if random.chance(60) {
+        if random.chance(100) {
             trouble.goes_back = 1 + random.next() % 3;
             trouble.floor = 0;
         }
@@ -86,6 +93,7 @@ impl Trouble {
         let Self { lost, repeated, coordinator_crash, participant_crash, suspicion, .. } = self;
         let Self { answer_lost, log_silent, log_crash, log_outage, goes_back, cut, .. } = self;
         let Self { instance_lost, refusal, read_only, hook_fails, retry, pause, floor, .. } = self;
+        let Self { question, resolve, cancel, by_hand, sync_ms, .. } = self;
         [
             lost,
             repeated,
@@ -105,52 +113,13 @@ impl Trouble {
             retry,
             pause,
             floor,
+            question,
+            resolve,
+            cancel,
+            by_hand,
+            sync_ms,
         ]
         .iter()
         .all(|chance| **chance == 0)
     }
 }
-
-/// Declares the counters, so that none is forgotten when they are added up and told.
-macro_rules! counts {
-    ($($name:ident),* $(,)?) => {
-        /// What was executed: a run that did nothing proves nothing.
-        #[derive(Clone, Debug, Default)]
-        pub(crate) struct Counts {
-            $(pub(crate) $name: u64,)*
-        }
-
-        impl Counts {
-            pub(crate) fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
-            }
-
-            pub(crate) fn named(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($name), self.$name)),*]
-            }
-        }
-    };
-}
-
-counts!(
-    transactions,
-    committed,
-    aborted,
-    in_quarantine,
-    steps,
-    messages_delivered,
-    messages_lost,
-    messages_repeated,
-    messages_held,
-    coordinator_crashes,
-    participant_crashes,
-    log_crashes,
-    log_outages,
-    goes_back,
-    takeovers,
-    lost_writes,
-    partitions,
-    instances_lost,
-    pauses,
-    floor_raises,
-);

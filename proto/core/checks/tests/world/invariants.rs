@@ -6,9 +6,10 @@
 //! that its outcome is kept next to the decision and never hidden.
 
 use pactum_core_checked::id::Branch;
+use pactum_core_checked::outcome::Decision;
 use pactum_core_checked::participant::BranchKey;
 
-use super::participants::Database;
+use super::database::Database;
 use super::{Held, Told, World};
 
 /// The first invariant that the world breaks, in words.
@@ -17,11 +18,13 @@ pub fn broken(world: &World) -> Option<String> {
         return Some(what.clone());
     }
     (0..world.transactions.len()).find_map(|number| {
-        alike(world, number)
+        let held = Ends::of(world, number);
+        alike(held)
             .or_else(|| once(world, number))
             .or_else(|| told_once(world, number))
-            .or_else(|| told_the_truth(world, number))
-            .or_else(|| logged_before_committed(world, number))
+            .or_else(|| told_the_truth(world, number, held))
+            .or_else(|| decided_once(world, number))
+            .or_else(|| logged_before_committed(world, number, held))
             .or_else(|| kept_until_finished(world, number))
             .or_else(|| heuristics_are_kept(world, number))
             .map(|what| format!("transaction {number}: {what}"))
@@ -38,60 +41,85 @@ fn databases(world: &World, number: usize) -> impl Iterator<Item = (&Branch, Bra
     })
 }
 
-/// What each branch's database holds of it, where no person had a hand in it.
-fn held(world: &World, number: usize) -> Vec<Option<&Held>> {
-    databases(world, number)
-        .filter(|(_, key, database)| !database.by_hand.contains(key))
-        .map(|(_, key, database)| database.branches.get(&key))
-        .collect()
+/// How the branches stand in their databases, where no person had a hand in it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    committed: bool,
+    /// Without effect, or open: not even promised.
+    lost: bool,
+}
+
+impl Ends {
+    fn of(world: &World, number: usize) -> Self {
+        let mut ends = Self::default();
+        for (_, key, database) in databases(world, number) {
+            match database.branches.get(&key) {
+                Some(Held::Prepared(_)) | None => {}
+                Some(_) if database.by_hand.contains(&key) => {}
+                Some(Held::Committed(_)) => ends.committed = true,
+                Some(Held::Aborted | Held::Open) => ends.lost = true,
+            }
+        }
+        ends
+    }
 }
 
 /// AC1, AC3: where one branch is committed, every other is committed or prepared to be. A branch
 /// that voted read-only holds nothing and is out of it.
-fn alike(world: &World, number: usize) -> Option<String> {
-    let held = held(world, number);
-    let committed = held.iter().any(|held| matches!(held, Some(Held::Committed(_))));
-    let lost = held.iter().any(|held| matches!(held, Some(Held::Aborted | Held::Open)));
-    (committed && lost).then(|| format!("AC1: branches ended differently: {held:?}"))
+fn alike(ends: Ends) -> Option<String> {
+    (ends.committed && ends.lost).then(|| "AC1: branches ended differently".into())
 }
 
 /// H3, law 1: only one execution of a branch is ever committed.
 fn once(world: &World, number: usize) -> Option<String> {
     let twice = databases(world, number).any(|(_, key, database)| {
         let again = matches!(database.branches.get(&key), Some(Held::Committed(_)));
-        again && database.earlier.contains_key(&key)
+        again && database.earlier.contains_key(&key) && !database.by_hand.contains(&key)
     });
     twice.then(|| "H3: two executions of one branch are committed".into())
 }
 
 /// AC2, I6: nobody hears both outcomes.
 fn told_once(world: &World, number: usize) -> Option<String> {
-    let told = &world.transactions[number].told;
-    (told.contains(&Told::Committed) && told.contains(&Told::Aborted))
+    let transaction = &world.transactions[number];
+    (transaction.was_told(Told::Committed) && transaction.was_told(Told::Aborted))
         .then(|| "AC2: both outcomes were told".into())
 }
 
 /// I6: what was told is what happened: committed is true at every branch's vote, aborted at none.
-fn told_the_truth(world: &World, number: usize) -> Option<String> {
-    let held = held(world, number);
-    let told = &world.transactions[number].told;
-    let aborted = held.iter().any(|held| matches!(held, Some(Held::Aborted | Held::Open)));
-    let committed = held.iter().any(|held| matches!(held, Some(Held::Committed(_))));
-    if told.contains(&Told::Committed) && aborted {
-        return Some(format!("I6: committed was told, and a branch has no effect: {held:?}"));
+fn told_the_truth(world: &World, number: usize, ends: Ends) -> Option<String> {
+    let transaction = &world.transactions[number];
+    if transaction.was_told(Told::Committed) {
+        if !world.logged_commit(number) && !has_register(world, number) {
+            return Some("I6: committed was told, and no record of it ever stood".into());
+        }
+        if ends.lost {
+            return Some("I6: committed was told, and a branch has no effect".into());
+        }
     }
-    if told.contains(&Told::Aborted) && (committed || world.logged_commit(number)) {
-        return Some(format!("I6: aborted was told, and it is committed: {held:?}"));
+    if transaction.was_told(Told::Aborted) && (ends.committed || world.logged_commit(number)) {
+        return Some("I6: aborted was told, and it is committed".into());
     }
     None
 }
 
+/// Whether its one branch's own database is its register (H5).
+fn has_register(world: &World, number: usize) -> bool {
+    world.transactions[number].branches.len() == 1 && world.scope.marker
+}
+
+/// Law 1: what stands as committed never turns, whatever people do to its branches.
+fn decided_once(world: &World, number: usize) -> Option<String> {
+    let id = world.transactions[number].id;
+    let aborted = world.log.rows.get(&id.gid).is_some_and(|row| row.decision == Decision::Abort);
+    (aborted && world.log.committed.contains(&id) && !world.log.lost.contains(&id))
+        .then(|| "law 1: a commit that stood has become an abort".into())
+}
+
 /// I1: no branch is committed before the decision stands in its register.
-fn logged_before_committed(world: &World, number: usize) -> Option<String> {
-    let transaction = &world.transactions[number];
-    let one = transaction.branches.len() == 1 && world.scope.marker;
-    let committed = held(world, number).iter().any(|held| matches!(held, Some(Held::Committed(_))));
-    (committed && !one && !world.logged_commit(number)).then(|| "I1: committed without a record".into())
+fn logged_before_committed(world: &World, number: usize, ends: Ends) -> Option<String> {
+    (ends.committed && !has_register(world, number) && !world.logged_commit(number))
+        .then(|| "I1: committed without a record".into())
 }
 
 /// I2: a commit that is taken for finished, or forgotten, has no branch left to finish, but for one
@@ -101,7 +129,9 @@ fn kept_until_finished(world: &World, number: usize) -> Option<String> {
     let over = world.log.finished.contains(&gid) || gid <= world.log.floor;
     let prepared = databases(world, number).any(|(_, key, database)| {
         // Another execution than the decided one is no part of it (H3).
-        let decided = !database.earlier.contains_key(&key) && !database.reappeared.contains(&key);
+        let decided = !database.earlier.contains_key(&key)
+            && !database.reappeared.contains(&key)
+            && !database.by_hand.contains(&key);
         decided && matches!(database.branches.get(&key), Some(Held::Prepared(_)))
     });
     (over && prepared && world.logged_commit(number))
@@ -117,6 +147,7 @@ fn heuristics_are_kept(world: &World, number: usize) -> Option<String> {
     let hidden = databases(world, number).any(|(branch, key, database)| {
         database.by_hand.contains(&key)
             && database.branches.get(&key) == Some(&Held::Aborted)
+            && !database.earlier.contains_key(&key)
             && !world.log.heuristics.contains_key(&(gid, branch.id))
     });
     hidden.then(|| "D8: a branch rolled back by hand is hidden".into())

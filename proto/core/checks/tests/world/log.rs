@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pactum_core_checked::coordinator;
 use pactum_core_checked::id::{BranchId, Gid, Incarnation, TransactionId};
 use pactum_core_checked::outcome::{
     Decision, DecisionRecord, HeuristicOutcome, LookUpResult, ProposalResult,
 };
+use pactum_core_checked::time::Timestamp;
 
-use super::Scope;
+use super::{Scope, World};
 
 /// A write on its way. Without a run nobody waits for its answer any more.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -194,14 +196,27 @@ impl Log {
     /// what an incarnation wrote before its end was seen is there, so only rows of the others are
     /// lost, and those incarnations are in doubt from now on.
     pub fn go_back(&mut self) {
+        self.go_back_keeping(|_| false);
+    }
+
+    /// It goes back, and of the rows that may be lost these are there all the same.
+    pub fn go_back_keeping(&mut self, mut kept: impl FnMut(Gid) -> bool) {
         let live = self.live.clone();
-        for record in self.rows.values().filter(|record| live.contains(&record.id.incarnation)) {
-            if record.decision == Decision::Commit {
-                self.lost.insert(record.id);
+        let (committed, lost) = (Decision::Commit, &mut self.lost);
+        self.rows.retain(|gid, record| {
+            let stays = !live.contains(&record.id.incarnation) || kept(*gid);
+            if !stays && record.decision == committed {
+                lost.insert(record.id);
             }
-        }
-        self.rows.retain(|_, record| !live.contains(&record.id.incarnation));
+            stays
+        });
         self.doubted.extend(live);
+    }
+
+    /// Whoever connects first after it went back ends every incarnation: what another had closed may be
+    /// lost like a commit, and an owner that went on could commit it.
+    pub fn adopt(&mut self) {
+        self.live.clear();
     }
 
     /// Whether its own coordinator may vouch for an incarnation: all that it knows to be written is
@@ -218,5 +233,47 @@ impl Log {
     /// nothing of it was lost.
     pub fn may_release(&self, incarnation: Incarnation) -> bool {
         self.doubted.contains(&incarnation) && !self.lost.iter().any(|id| id.incarnation == incarnation)
+    }
+}
+
+impl World {
+    /// The log carries out a write. `answered`: its coordinator hears what became of it; else the
+    /// answer is lost, and it hears that it is unknown.
+    pub fn log_applies(&mut self, index: usize, answered: bool, now: Timestamp) {
+        let write = self.log.writes.remove(index);
+        let result = self.log.apply(&write.record);
+        let commit = write.record.decision == Decision::Commit;
+        if commit && result == ProposalResult::Won && !self.log.live.contains(&write.record.id.incarnation) {
+            self.break_promise("I3: an incarnation wrote a commit after its end".into());
+        }
+        self.log.note_answer(&write, if answered { Some(&result) } else { None });
+        self.tell_written(&write, if answered { Some(result) } else { None }, now);
+    }
+
+    /// The log does not answer; the write may be carried out later, or never.
+    pub fn log_silent(&mut self, index: usize, now: Timestamp) {
+        let write = self.log.writes[index].clone();
+        self.log.note_answer(&write, None);
+        self.log.writes[index].run = None;
+        self.tell_written(&write, None, now);
+    }
+
+    /// A write that nobody waits for is never carried out.
+    pub fn log_drops(&mut self, index: usize) {
+        self.log.writes.remove(index);
+    }
+
+    fn tell_written(&mut self, write: &Write, result: Option<ProposalResult>, now: Timestamp) {
+        let Some(run) = write.run else { return };
+        let place = self.coordinators.iter().position(|node| node.core.is_some() && node.run == run);
+        let Some(place) = place else { return };
+        let event = coordinator::Event::ProposalAnswered {
+            id: write.record.id,
+            proposed: write.record.decision,
+            result: result.unwrap_or(ProposalResult::Unknown),
+        };
+        let paused = std::mem::replace(&mut self.coordinators[place].paused, false);
+        self.tell_coordinator(place, event, now);
+        self.coordinators[place].paused = paused;
     }
 }

@@ -16,7 +16,7 @@ impl World {
         self.network.retain(|message, _| match message {
             Message::ToParticipant { to, from, .. } => *to != place || *from != run,
             Message::ToCoordinator { to, from, .. } => *from != place || *to != run,
-            Message::Commit { .. } => true,
+            Message::Commit { .. } | Message::Ask { .. } => true,
         });
         let node = &self.participants[place];
         let life = if node.up() { node.life } else { node.life - 1 };

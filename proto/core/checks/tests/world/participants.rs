@@ -1,148 +1,16 @@
-//! The participants: the real core, and a database that prepares, commits and rolls back.
+//! The participants: the real core, and hooks that work in its database.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pactum_core_checked::coordinator::{Operation, RegisterAnswer};
 use pactum_core_checked::id::{Branch, InstanceId, ResourceName, TransactionId};
-use pactum_core_checked::outcome::{BranchOutcome, HeuristicOutcome};
+use pactum_core_checked::outcome::BranchOutcome;
 use pactum_core_checked::participant::{BranchKey, Command, Event, Participant, SessionId};
 use pactum_core_checked::time::Timestamp;
 use pactum_core_checked::vote::{AbortKind, Evidence, Vote};
 
-use super::{Message, Scope, ToCoordinator, World, branch_id, instance, reason, resource};
-
-/// What a database holds of one branch.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Held {
-    /// A local transaction is open; gone with the process.
-    Open,
-    Prepared(Evidence),
-    Committed(Evidence),
-    /// Ended without effect after it had been opened.
-    Aborted,
-}
-
-/// A participant's database: what survives its process.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Database {
-    pub branches: BTreeMap<BranchKey, Held>,
-    /// The marker table: committed or aborted.
-    pub markers: BTreeMap<BranchKey, bool>,
-    /// Executions that were committed before the one in `branches` (H3).
-    pub earlier: BTreeMap<BranchKey, Evidence>,
-    /// Branches that a person ended, and those that came back after their end.
-    pub by_hand: BTreeSet<BranchKey>,
-    pub reappeared: BTreeSet<BranchKey>,
-    executions: u32,
-    mutant: Option<DatabaseMutant>,
-}
-
-/// Faults of a resource, for the checkers.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum DatabaseMutant {
-    /// Commits whatever execution is prepared under the branch's name (law 1, H3).
-    CommitsAnyExecution,
-    /// Commits in one phase without minding the marker that stands (H5).
-    MarkerUnchecked,
-    /// Takes a branch that is not there for committed (law 8, D3).
-    NotFoundIsSuccess,
-}
-
-impl Database {
-    /// How often anything was prepared here.
-    pub fn executions(&self) -> u32 {
-        self.executions
-    }
-
-    pub fn begin(&mut self, key: BranchKey) {
-        self.branches.insert(key, Held::Open);
-    }
-
-    fn prepare(&mut self, key: BranchKey) -> Option<Evidence> {
-        let held = self.branches.get_mut(&key)?;
-        if *held != Held::Open {
-            return None;
-        }
-        self.executions += 1;
-        let evidence = Evidence::new(format!("x{}", self.executions), "");
-        *held = Held::Prepared(evidence.clone());
-        Some(evidence)
-    }
-
-    /// Begins the work of a one-shot branch anew; what was committed under its name stays.
-    fn execute(&mut self, key: BranchKey) {
-        if let Some(Held::Committed(evidence)) = self.branches.insert(key, Held::Open) {
-            self.earlier.insert(key, evidence);
-        }
-    }
-
-    fn commit(&mut self, key: BranchKey, decided: &Evidence) -> BranchOutcome {
-        let any = self.mutant == Some(DatabaseMutant::CommitsAnyExecution);
-        match self.branches.get(&key) {
-            Some(Held::Prepared(evidence)) if any || evidence.same_execution(decided) => {
-                let committed = Held::Committed(evidence.clone());
-                self.branches.insert(key, committed);
-                BranchOutcome::Committed
-            }
-            Some(Held::Committed(evidence)) if evidence.same_execution(decided) => BranchOutcome::Committed,
-            _ if self.earlier.get(&key).is_some_and(|evidence| evidence.same_execution(decided)) => {
-                BranchOutcome::Committed
-            }
-            _ if self.mutant == Some(DatabaseMutant::NotFoundIsSuccess) => BranchOutcome::Committed,
-            Some(Held::Aborted) => BranchOutcome::Heuristic(HeuristicOutcome::Aborted),
-            Some(Held::Open | Held::Prepared(_) | Held::Committed(_)) | None => {
-                BranchOutcome::Heuristic(HeuristicOutcome::Hazard)
-            }
-        }
-    }
-
-    /// `known`: the execution that is meant, where its process remembers it. Its own evidence says that
-    /// it is gone without effect if another one is here; without it nothing speaks against that.
-    fn abort(&mut self, key: BranchKey, known: Option<&Evidence>) -> BranchOutcome {
-        if let (Some(known), Some(Held::Prepared(here) | Held::Committed(here))) =
-            (known, self.branches.get(&key))
-            && !here.same_execution(known)
-        {
-            return BranchOutcome::Aborted;
-        }
-        match self.branches.get_mut(&key) {
-            Some(Held::Committed(_)) if known.is_some() => {
-                BranchOutcome::Heuristic(HeuristicOutcome::Committed)
-            }
-            Some(held @ (Held::Open | Held::Prepared(_) | Held::Aborted)) => {
-                // Another execution under its name stays committed.
-                let committed = self.earlier.remove(&key).map(Held::Committed);
-                *held = committed.unwrap_or(Held::Aborted);
-                BranchOutcome::Aborted
-            }
-            Some(Held::Committed(_)) | None => BranchOutcome::Aborted,
-        }
-    }
-
-    /// Inserts the marker (gid, committed) and commits, or rolls back on a duplicate.
-    fn commit_one_phase(&mut self, key: BranchKey) -> bool {
-        if self.branches.get(&key) != Some(&Held::Open) {
-            return self.markers.get(&key) == Some(&true);
-        }
-        if self.markers.contains_key(&key) && self.mutant != Some(DatabaseMutant::MarkerUnchecked) {
-            self.branches.insert(key, Held::Aborted);
-            return false;
-        }
-        self.markers.entry(key).or_insert(true);
-        self.branches.insert(key, Held::Committed(Evidence::default()));
-        true
-    }
-
-    /// Ends open work, inserts the marker (gid, aborted) unless one stands, and reads what stands.
-    ///
-    /// `landing`: a statement of a dead process is still under way; its transaction is not ours to end.
-    fn settle(&mut self, key: BranchKey, landing: bool) -> bool {
-        if !landing && let Some(held @ Held::Open) = self.branches.get_mut(&key) {
-            *held = Held::Aborted;
-        }
-        *self.markers.entry(key).or_insert(false)
-    }
-}
+use super::database::Database;
+use super::{Held, Message, Scope, ToCoordinator, World, branch_id, instance, reason, resource};
 
 /// A hook that runs: its effect has not happened yet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -218,6 +86,7 @@ pub enum HookEnd {
 impl World {
     pub(crate) fn tell_participant(&mut self, place: usize, event: Event, now: Timestamp) {
         let Some(core) = self.participants[place].core.as_mut() else { return };
+        self.encounters.at_participant(core, &event);
         let _legal = core.handle_event(event, now).is_ok();
         self.drain_participant(place, now);
     }
@@ -238,24 +107,22 @@ impl World {
         node.life += 1;
         node.aborted.clear();
         node.quarantined.clear();
-        // The other instance of the resource, if there is one, keeps the database to itself.
+        // The other instance of the resource, if there is one, keeps what it has open.
         let home = self.scope.home(place);
         let node = &mut self.participants[place];
         let landing =
             |key: &BranchKey, hooks: &[Hook]| hooks.iter().any(|hook| prepares(&hook.command) == Some(*key));
         let hooks = node.hooks.clone();
         node.hooks.retain(|hook| prepares(&hook.command).is_some());
-        if !self.scope.one_shot {
-            for (key, held) in &mut self.participants[home].database.branches {
-                if *held == Held::Open && !landing(key, &hooks) {
-                    *held = Held::Aborted;
-                }
+        for (key, held) in &mut self.participants[home].database.branches {
+            if *held == Held::Open && super::place_of(key.branch) == place && !landing(key, &hooks) {
+                *held = Held::Aborted;
             }
         }
         self.network.retain(|message, _| match message {
             Message::ToParticipant { to, .. } => *to != place,
             Message::ToCoordinator { from, .. } => *from != place,
-            Message::Commit { .. } => true,
+            Message::Commit { .. } | Message::Ask { .. } => true,
         });
     }
 
@@ -397,6 +264,11 @@ impl World {
             None
         };
         let others = self.participants.iter().flat_map(|node| &node.hooks);
+        // Another living process has it open: that one's transaction is not ours to end.
+        let elsewhere = settled.is_some_and(|key| {
+            let opener = &self.participants[super::place_of(key.branch)];
+            opener.place != place && opener.core.as_ref().is_some_and(|core| core.state_of(key) != "not held")
+        });
         let landing = settled.is_some()
             && others.filter_map(|hook| prepares(&hook.command)).any(|key| Some(key) == settled);
         let database = &mut self.participants[home].database;
@@ -428,7 +300,10 @@ impl World {
                     database.execute(key);
                 }
                 let answer = match end {
-                    HookEnd::Fails => RegisterAnswer::Unknown,
+                    HookEnd::Fails => {
+                        database.give_up_if_closed(key);
+                        RegisterAnswer::Unknown
+                    }
                     HookEnd::Done | HookEnd::ReadOnly => register(database.commit_one_phase(key)),
                 };
                 Event::RegisterRead { key, answer }
@@ -437,7 +312,7 @@ impl World {
                 let key = BranchKey { id, branch: branch.id };
                 let answer = match end {
                     HookEnd::Fails => RegisterAnswer::Unknown,
-                    HookEnd::Done | HookEnd::ReadOnly => register(database.settle(key, landing)),
+                    HookEnd::Done | HookEnd::ReadOnly => register(database.settle(key, landing || elsewhere)),
                 };
                 Event::RegisterRead { key, answer }
             }

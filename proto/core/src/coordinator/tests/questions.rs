@@ -298,3 +298,41 @@ fn who_inquires_again_while_the_log_is_away_is_kept_once() {
         assert!(orders.contains(&inquiry_answer(request, InquiryAnswer::Abort)), "{request}: {orders:?}");
     }
 }
+
+#[test]
+fn a_resolve_that_names_no_branch_closes_nothing_since_its_register_is_not_known_h5() {
+    let (id, mut core) = (foreign(10), Core::new());
+    let resolve = Event::ResolveRequested {
+        id,
+        branches: Some(BTreeSet::new()),
+        reason: reason(AbortKind::Resolved),
+        request: RequestId(4),
+    };
+    assert_eq!(core.feed(resolve), [look_up(id, 0)], "one branch may have committed in its own database");
+}
+
+#[test]
+fn a_look_up_takes_the_smallest_number_that_is_free() {
+    let (id, mut core) = (foreign(10), Core::new());
+    let ask = |core: &mut Core, request| {
+        let asked = Event::OutcomeRequested { id, branches: None, request: RequestId(request) };
+        core.feed(asked)
+    };
+    let answer = |core: &mut Core, request| {
+        let (request, result) = (RequestId(request), LookUpResult::NoRecord);
+        core.feed(Event::LookedUp { id, request, result, heuristics: Vec::new() })
+    };
+    for number in 0..4 {
+        assert_eq!(ask(&mut core, 10 + number), [look_up(id, number)]);
+    }
+    for number in [1, 3, 2] {
+        assert_eq!(
+            answer(&mut core, number),
+            [reply(10 + number, Answer::Outcome(TransactionOutcome::NoRecord))]
+        );
+    }
+    assert_eq!(ask(&mut core, 20), [look_up(id, 1)]);
+    assert_eq!(answer(&mut core, 0).len(), 1);
+    assert_eq!(ask(&mut core, 21), [look_up(id, 0)]);
+    assert_eq!(ask(&mut core, 22), [look_up(id, 2)]);
+}

@@ -123,3 +123,58 @@ fn a_register_under_its_own_floor_is_forgotten_never_aborted() {
         [reply(1, Answer::Outcome(TransactionOutcome::Forgotten))]
     );
 }
+
+fn resolve(id: TransactionId) -> Event {
+    let reason = reason(AbortKind::Resolved);
+    Event::ResolveRequested { id, branches: Some(set([marker_branch(1)])), reason, request: RequestId(4) }
+}
+
+/// A prepare record may be older than an enlistment: one branch in it does not make a register.
+#[test]
+fn a_resolve_that_names_one_branch_asks_its_register_first_and_then_the_log_h5() {
+    let (id, no) = (foreign(10), RegisterAnswer::Aborted(reason(AbortKind::OwnerEnded)));
+    let asked = || {
+        let mut core = Core::new();
+        assert_eq!(core.feed(resolve(id)), [settle(id)], "the log is not closed over a commit there");
+        core
+    };
+
+    let mut core = asked();
+    let orders = core.feed(register(id, RegisterAnswer::Committed));
+    assert_eq!(orders, [Command::ForgetUndecided { gid: id.gid }, reply(4, committed(vec![]))]);
+
+    let mut core = asked();
+    assert!(matches!(&core.feed(register(id, no.clone()))[..], [Command::Propose { record }]
+        if record.id == id && record.decision == Decision::Abort));
+    let orders = core.proposal(id, Decision::Abort, ProposalResult::Won);
+    assert!(
+        orders.iter().any(|order| matches!(order, Command::Reply { request: RequestId(4), answer }
+        if matches!(answer, Answer::Outcome(TransactionOutcome::Aborted { .. })))),
+        "{orders:?}"
+    );
+
+    // Its owner committed it with a second branch, through the log.
+    let mut core = asked();
+    core.feed(register(id, no));
+    let stands = Box::new(record(id, &[marker_branch(1), branch(2)]));
+    let orders = core.proposal(id, Decision::Abort, ProposalResult::Lost(stands));
+    assert!(orders.contains(&send_commit(id, &marker_branch(1))), "{orders:?}");
+    assert!(
+        orders.iter().any(|order| matches!(order, Command::Reply { request: RequestId(4), answer }
+        if matches!(answer, Answer::Outcome(TransactionOutcome::Committed { .. })))),
+        "{orders:?}"
+    );
+}
+
+#[test]
+fn what_is_said_of_another_owners_transaction_of_the_same_gid_changes_nothing_law_10() {
+    let (id, mut core) = asked();
+    let other = TransactionId { incarnation: foreign(10).incarnation, ..id };
+    assert_eq!(core.feed(register(other, RegisterAnswer::Committed)), []);
+    let finished =
+        |id| Event::BranchFinished { id, branch: marker_branch(1).id, outcome: BranchOutcome::Aborted };
+    assert_eq!(core.feed(finished(other)), []);
+    let orders = core.feed(resolve(other));
+    assert_eq!(orders, [reply(4, Answer::Outcome(TransactionOutcome::NoRecord))]);
+    assert_eq!(core.feed(register(id, RegisterAnswer::Committed)), [reply(1, committed(vec![]))]);
+}

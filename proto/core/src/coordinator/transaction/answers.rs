@@ -254,7 +254,7 @@ impl Transaction {
                 let reason = reason.clone();
                 self.end_aborted(reason, step);
             }
-            State::Settling { asked_only: true } => self.state = State::Dropped,
+            State::Settling { asked_only: true, .. } => self.state = State::Dropped,
             State::Active
             | State::Preparing
             | State::OnePhase { .. }

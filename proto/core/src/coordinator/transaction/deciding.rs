@@ -24,9 +24,15 @@ impl Transaction {
         transaction
     }
 
-    /// A one-branch transaction known by name only: its branch's register is asked.
-    pub(in crate::coordinator) fn settle(id: TransactionId, branch: Branch, step: &mut Step<'_>) -> Self {
-        let state = State::Settling { asked_only: true };
+    /// A one-branch transaction known by name only: its branch's register is asked; and then, if there
+    /// may be more branches than this one, the log.
+    pub(in crate::coordinator) fn settle(
+        id: TransactionId,
+        branch: Branch,
+        then_close: Option<AbortReason>,
+        step: &mut Step<'_>,
+    ) -> Self {
+        let state = State::Settling { asked_only: true, then_close };
         let mut transaction = Self::unrecorded(id, Arc::default(), state, step);
         transaction.branches.insert(branch.id, BranchState::new(branch, None));
         transaction.send_settle(step);
@@ -295,11 +301,18 @@ impl Transaction {
                 state.outcome = Some(BranchOutcome::Committed);
                 self.end(Ending::Committed { read_only: false, heuristic: None }, step);
             }
-            RegisterAnswer::Aborted(reason) => self.end_one_phase_aborted(reason, step),
+            RegisterAnswer::Aborted(reason) => match self.then_close() {
+                // The branch can commit alone no more. If it was not alone, the log decides, or has.
+                Some(reason) => {
+                    self.enter(State::closing(reason));
+                    self.propose(step);
+                }
+                None => self.end_one_phase_aborted(reason, step),
+            },
             RegisterAnswer::Forgotten => self.end(Ending::Forgotten, step),
             RegisterAnswer::Unknown => {
                 if !matches!(self.state, State::Settling { .. }) {
-                    self.enter(State::Settling { asked_only: false });
+                    self.enter(State::settling_own());
                 }
                 self.schedule_retry(step);
                 if self.answer_by.is_none() && !self.waiters.is_empty() {
@@ -308,6 +321,22 @@ impl Transaction {
             }
         }
         Ok(())
+    }
+
+    /// Why the log is to be closed after the register.
+    fn then_close(&self) -> Option<AbortReason> {
+        match &self.state {
+            State::Settling { then_close, .. } => then_close.clone(),
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. }
+            | State::Committing
+            | State::Aborting { .. }
+            | State::Over(_)
+            | State::Dropped => None,
+        }
     }
 
     pub(super) fn end_one_phase_aborted(&mut self, reason: AbortReason, step: &mut Step<'_>) {

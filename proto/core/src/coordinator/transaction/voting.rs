@@ -248,7 +248,7 @@ impl Transaction {
             // instance that has no memory of the branch left: only the register is believed (H5).
             State::OnePhase { .. } => match vote {
                 Vote::Abort(_) => {
-                    self.enter(State::Settling { asked_only: false });
+                    self.enter(State::settling_own());
                     self.send_settle(step);
                     Ok(())
                 }
@@ -375,7 +375,7 @@ impl Transaction {
                     self.abort(reason, step);
                     return;
                 }
-                self.enter(State::Settling { asked_only: false });
+                self.enter(State::settling_own());
                 self.send_settle(step);
             }
             State::Proposing { .. } if step.config.plays(Mutant::DeadlineAfterProposed) => {
@@ -462,7 +462,7 @@ impl Transaction {
             }
             // Proposed to the branch's own register, which any instance of the resource may ask.
             State::OnePhase { .. } => {
-                self.enter(State::Settling { asked_only: false });
+                self.enter(State::settling_own());
                 self.send_settle(step);
             }
             // Who cannot be reached is not waited for.

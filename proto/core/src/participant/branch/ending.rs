@@ -96,8 +96,10 @@ impl HeldBranch {
             return;
         }
         match &mut self.state {
-            State::Prepared { evidence, sure, .. } => {
-                let prepared = sure.then(|| evidence.clone());
+            // Also where a scan or a failed hook is all that is known of it: that it was prepared is certain,
+            // and by its evidence alone is found out whether a person has committed it meanwhile (D8).
+            State::Prepared { evidence, .. } => {
+                let prepared = Some(evidence.clone());
                 self.end_asked.extend(from);
                 self.run_abort(prepared, step);
             }

@@ -30,7 +30,7 @@ fn a_branch_found_prepared_inquires_and_obeys_c3_c10() {
     assert_eq!(core.0.poll_timeout(), Some(slowly), "also where nobody scans");
     core.0.handle_timeout(slowly);
     assert_eq!(core.0.poll_command(), Some(inquiry(1)));
-    assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [run_abort(None)]);
+    assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [run_abort(Some(evidence(1)))]);
     assert_eq!(core.feed(answer(InquiryAnswer::Abort)), [], "a late answer");
     assert_eq!(core.feed(ended(BranchOutcome::Aborted)), []);
 }
@@ -89,5 +89,21 @@ fn another_execution_than_the_decided_one_is_rolled_back_h3() {
     assert_eq!(core.feed(failed()).len(), 1);
     core.feed(found(2));
     let answer = Event::InquiryAnswered { key: key(), answer: InquiryAnswer::Abort };
-    assert_eq!(core.feed(answer), [run_abort(None)], "and is no reason to keep this one");
+    assert_eq!(core.feed(answer), [run_abort(Some(evidence(2)))], "and is no reason to keep this one");
+}
+
+#[test]
+fn a_branch_found_by_a_scan_is_aborted_by_its_evidence_so_that_a_commit_by_hand_is_seen_d8() {
+    // Found by the simulator: a scan made the process forget that it had prepared the branch itself, the
+    // abort hook was not told which execution was meant, and so what a person had committed meanwhile
+    // passed for aborted.
+    for mut core in [Core::prepared(), Core::new()] {
+        let later = NOW + Config::default().patience;
+        assert_eq!(core.feed_at(found(1), later), [inquiry(1)]);
+        let answer = Event::InquiryAnswered { key: key(), answer: InquiryAnswer::Abort };
+        assert_eq!(core.feed_at(answer, later), [run_abort(Some(evidence(1)))]);
+        let overruled = BranchOutcome::Heuristic(HeuristicOutcome::Committed);
+        assert_eq!(core.feed_at(ended(overruled.clone()), later), []);
+        assert_eq!(core.feed_at(abort(A), later), [send_finished(A, overruled)]);
+    }
 }
