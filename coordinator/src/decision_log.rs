@@ -113,7 +113,8 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// Any; it may or may not have been marked.
     async fn mark_recovered(&self, incarnation: Incarnation) -> Result<(), DecisionLogError>;
 
-    /// Takes in end records. Lazy: not durable on return, and of no say in safety. Atomic.
+    /// Takes in end records. Lazy: not durable on return, and of no say in safety. Atomic. A list of
+    /// stragglers without a mark is durable on return: see [`mark_recovered`](Self::mark_recovered).
     ///
     /// # Errors
     /// Any; all or nothing of it happened.

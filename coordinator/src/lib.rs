@@ -35,4 +35,5 @@ mod shard;
 mod tasks;
 
 pub use config::Config;
+pub use connection::Listener;
 pub use serve::{Coordinator, Listeners, OpenLogError, ServeError, open_log, open_log_with, serve};

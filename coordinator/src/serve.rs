@@ -19,6 +19,7 @@ mod parts;
 mod ports;
 
 use crate::config::{Config, ConfigError};
+use crate::connection::Listener;
 use crate::decision_log::finisher::{Finisher, FinisherConfig};
 use crate::decision_log::memory::MemoryLog;
 use crate::decision_log::postgres::{PostgresLog, PostgresLogOptions};
@@ -34,13 +35,14 @@ use crate::tasks::Tasks;
 use parts::{Fatal, Parts, advertised, report_health, start_shards};
 use ports::Ports;
 
-/// Opened sockets: a caller chooses the addresses, and knows them before anything is served.
+/// Opened sockets: a caller chooses the addresses, and knows them before anything is served. They may
+/// be of another transport than TCP: see [`Listener`].
 #[derive(Debug)]
-pub struct Listeners {
+pub struct Listeners<L = TcpListener> {
     /// For applications and participants.
-    pub public: TcpListener,
+    pub public: L,
     /// For operators.
-    pub admin: TcpListener,
+    pub admin: L,
 }
 
 impl Listeners {
@@ -138,8 +140,8 @@ pub enum ServeError {
 ///
 /// # Errors
 /// It could not start, or a part of it failed.
-pub async fn serve(
-    listeners: Listeners,
+pub async fn serve<L: Listener>(
+    listeners: Listeners<L>,
     log: Arc<dyn DecisionLog>,
     config: Config,
     shutdown: impl Future<Output = ()>,
@@ -175,15 +177,14 @@ impl Coordinator {
     ///
     /// # Errors
     /// A setting, or the TLS files. Must be called within a tokio runtime.
-    pub fn start(
-        listeners: Listeners,
+    pub fn start<L: Listener>(
+        listeners: Listeners<L>,
         log: Arc<dyn DecisionLog>,
         config: Config,
     ) -> Result<Self, ServeError> {
         config.check()?;
         let tls = ports::tls(&config)?;
-        let bound =
-            |listener: &TcpListener| listener.local_addr().map_err(|error| ServeError::Listen(error.into()));
+        let bound = |listener: &L| listener.local_addr().map_err(|error| ServeError::Listen(error.into()));
         let (public, admin) = (bound(&listeners.public)?, bound(&listeners.admin)?);
         config.check_address(public)?;
         config.check_address(admin)?;

@@ -13,6 +13,8 @@
 //! This module does not know what branches do, nor how a coordinator decides.
 
 mod ask;
+mod claims;
+mod connector;
 mod details;
 pub(crate) mod endpoint;
 mod gid;
@@ -32,6 +34,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use self::ask::{Ask, Asked, Whom, query};
+use self::claims::Claims;
+pub use self::connector::Connector;
 pub use self::endpoint::Tls;
 use self::gid::GidMaker;
 use self::members::Follower;
@@ -69,6 +73,7 @@ impl Pactum {
         Builder {
             addresses: addresses.into_iter().map(Into::into).collect(),
             tls: None,
+            connector: None,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             grace: GRACE_DEFAULT,
             discovery: true,
@@ -151,6 +156,7 @@ impl fmt::Debug for Pactum {
 pub struct Builder {
     addresses: Vec<String>,
     tls: Option<Tls>,
+    connector: Option<Connector>,
     connect_timeout: Duration,
     grace: Duration,
     discovery: bool,
@@ -160,6 +166,12 @@ impl Builder {
     /// Speaks TLS. Addresses must then begin with `https://`.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Dials coordinators by this instead of TCP.
+    pub fn connector(mut self, connector: Connector) -> Self {
+        self.connector = Some(connector);
         self
     }
 
@@ -211,14 +223,18 @@ impl Builder {
             let rule = "1 to 16 coordinators are needed";
             return Err(InvalidInput { field: "addresses", rule }.into());
         }
-        let mut endpoints = Vec::with_capacity(self.addresses.len());
+        let dialer =
+            Dialer { tls: self.tls, connector: self.connector, connect_timeout: self.connect_timeout };
+        let mut targets = Vec::with_capacity(self.addresses.len());
         for address in self.addresses {
-            let endpoint = endpoint::endpoint(&address, self.tls.as_ref(), self.connect_timeout)?;
-            endpoints.push((address, endpoint));
+            let target = dialer.target(&address)?;
+            targets.push((address, target));
         }
         let (changes, states) = watch::channel(0);
-        let pipelines = endpoints.into_iter().map(|(address, endpoint)| {
-            Arc::new(Pipeline::start(address, endpoint, self.connect_timeout, changes.clone()))
+        let claims = Claims::default();
+        let pipelines = targets.into_iter().map(|(address, target)| {
+            let (changes, claims) = (changes.clone(), Some(claims.clone()));
+            Arc::new(Pipeline::start(address, target, self.connect_timeout, changes, claims))
         });
         let shared = Arc::new(Shared {
             pipelines: RwLock::new(pipelines.collect()),
@@ -228,7 +244,6 @@ impl Builder {
             grace: self.grace,
         });
         if self.discovery {
-            let dialer = Dialer { tls: self.tls, connect_timeout: self.connect_timeout };
             tokio::spawn(Follower::new(dialer).run(Arc::downgrade(&shared), states));
         }
         Ok(Pactum { shared })

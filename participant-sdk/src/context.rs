@@ -98,7 +98,7 @@ impl Context {
         Self {
             inner: Arc::new(Inner {
                 id,
-                deadline: Instant::now() + time_left.min(TIME_LEFT_MAX),
+                deadline: now() + time_left.min(TIME_LEFT_MAX),
                 traceparent: traceparent.map(Into::into),
                 enlisted: Mutex::default(),
             }),
@@ -134,7 +134,7 @@ impl Context {
 
     /// Time until [`Self::deadline`]; zero once it has passed.
     pub fn time_left(&self) -> Duration {
-        self.inner.deadline.saturating_duration_since(Instant::now())
+        self.inner.deadline.saturating_duration_since(now())
     }
 
     /// The W3C `traceparent` that goes with the transaction.
@@ -207,6 +207,11 @@ impl Context {
     fn lock(&self) -> MutexGuard<'_, Enlisted> {
         self.inner.enlisted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The clock that deadlines are on: tokio's, which follows simulated time where there is any.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 impl Enlisted {

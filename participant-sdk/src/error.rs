@@ -24,7 +24,8 @@ pub enum Certainty {
     ContractBroken,
 }
 
-/// A coordinator's answer that a request was not carried out.
+/// A coordinator's answer that a request was not carried out. (A branch that votes no is another thing: the
+/// request was carried out, and its outcome is abort.)
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} ({code} {reason})")]
 pub struct Refusal {

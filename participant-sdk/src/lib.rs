@@ -101,7 +101,7 @@ pub mod resource;
 mod session;
 pub mod testing;
 
-pub use crate::application::{Outcome, Pactum, Standing, Tls, Transaction};
+pub use crate::application::{Connector, Outcome, Pactum, Standing, Tls, Transaction};
 pub use crate::context::{Context, ContextLayer, WithTransaction};
 pub use crate::error::{AbortError, BeginError, Certainty, CommitError, ConnectError, OutcomeError, Refusal};
 pub use crate::participant::Participant;

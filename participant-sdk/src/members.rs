@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use pactum_core::id::Incarnation;
 use pactum_proto::v1;
-use tonic::transport::Endpoint;
 use tracing::debug;
 
-use crate::application::Tls;
-use crate::application::endpoint;
+use crate::application::endpoint::{Target, target};
+use crate::application::{Connector, Tls};
+use crate::error::ConnectError;
 
 /// Most coordinators that one process connects to, given and learned, as the protocol bounds what is told.
 pub(crate) const MEMBERS_MAX: usize = 64;
@@ -56,10 +56,11 @@ fn can_be_dialled(authority: &str) -> bool {
     !host.is_empty() && somewhere && no_user && authority.port_u16().is_some_and(|port| port != 0)
 }
 
-/// How coordinators that were not given are dialled: as those that were.
+/// How coordinators are dialled: those that were not given as those that were.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     pub(crate) tls: Option<Tls>,
+    pub(crate) connector: Option<Connector>,
     pub(crate) connect_timeout: Duration,
 }
 
@@ -70,10 +71,18 @@ impl Dialer {
         format!("{scheme}://{}", member.authority)
     }
 
-    /// What connects to an address; `None` if it cannot be used.
-    pub(crate) fn endpoint(&self, address: &str) -> Option<Endpoint> {
-        match endpoint::endpoint(address, self.tls.as_ref(), self.connect_timeout) {
-            Ok(endpoint) => Some(endpoint),
+    /// What connects to an address.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub(crate) fn target(&self, address: &str) -> Result<Target, ConnectError> {
+        target(address, self.tls.as_ref(), self.connect_timeout, self.connector.as_ref())
+    }
+
+    /// What connects to an address that another coordinator named; `None` if it cannot be used.
+    pub(crate) fn learned(&self, address: &str) -> Option<Target> {
+        match self.target(address) {
+            Ok(target) => Some(target),
             Err(error) => {
                 debug!(address, %error, "a coordinator was named that cannot be dialled");
                 None

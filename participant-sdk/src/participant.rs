@@ -22,6 +22,7 @@
 //! This module knows no database, and does not decide.
 
 mod enlister;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pactum_core::id::{Cluster, Incarnation, InstanceId, ResourceName};
+use pactum_core::id::{Cluster, InstanceId, ResourceName};
 use pactum_core::participant as core;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -39,7 +40,8 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 pub use self::enlister::{EnlistError, Enlister};
-use crate::application::{Tls, endpoint};
+pub use self::status::{Quarantined, SessionState, SessionStatus};
+use crate::application::{Connector, Tls, endpoint};
 use crate::error::ConnectError;
 use crate::members::Dialer;
 use crate::observe::Observer;
@@ -84,6 +86,7 @@ impl Participant {
             addresses: addresses.into_iter().map(Into::into).collect(),
             resources: Vec::new(),
             tls: None,
+            connector: None,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             scan_interval: SCAN_INTERVAL_DEFAULT,
             shutdown_grace: SHUTDOWN_GRACE_DEFAULT,
@@ -131,6 +134,17 @@ impl Participant {
         self.shared.violations.load(Ordering::Relaxed)
     }
 
+    /// The branches whose decision nobody can know, as far as this process was told: they stay prepared,
+    /// with their locks, until an operator ends them or releases what they wait for, and each is asked
+    /// about again every 10 s meanwhile. Oldest transaction first. Another process that speaks for
+    /// the same resource finds and lists them too; after a restart a branch is listed again as
+    /// soon as it has been found and asked about.
+    pub fn quarantined(&self) -> Vec<Quarantined> {
+        let mut all: Vec<Quarantined> = self.shared.lock_quarantined().values().cloned().collect();
+        all.sort_by_key(|quarantined| (quarantined.gid(), quarantined.name.branch));
+        all
+    }
+
     /// Takes no new branches, aborts those that are open, lets running hooks end for at most the
     /// grace, says what they came to, and detaches. Prepared branches stay prepared.
     pub async fn shutdown(self) {
@@ -168,59 +182,13 @@ impl fmt::Debug for Participant {
     }
 }
 
-/// One coordinator, as a participant sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionStatus {
-    /// Its address, as given or as another coordinator named it.
-    pub address: String,
-    /// Whether another coordinator named it.
-    pub learned: bool,
-    /// Whether it is attached to.
-    pub state: SessionState,
-}
-
-impl SessionStatus {
-    pub(crate) fn new(address: String, learned: bool) -> Self {
-        let state = SessionState::Detached { problem: String::from("not attached yet") };
-        Self { address, learned, state }
-    }
-
-    /// The incarnation that it owns new transactions with, if it is attached to.
-    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
-        match self.state {
-            SessionState::Attached { incarnation } => incarnation,
-            SessionState::Detached { .. } => None,
-        }
-    }
-
-    /// Whether it is attached to.
-    pub fn is_attached(&self) -> bool {
-        matches!(self.state, SessionState::Attached { .. })
-    }
-}
-
-/// Whether a coordinator is attached to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SessionState {
-    /// A stream is open.
-    Attached {
-        /// The incarnation that it owns new transactions with; `None` while it takes none.
-        incarnation: Option<Incarnation>,
-    },
-    /// No stream is open; another attempt follows within seconds.
-    Detached {
-        /// What the last attempt met, for people.
-        problem: String,
-    },
-}
-
 /// Settings of a [`Participant`]. Made by [`Participant::builder`].
 #[must_use = "nothing runs unless start is called"]
 pub struct ParticipantBuilder {
     addresses: Vec<String>,
     resources: Vec<Arc<dyn DynResource>>,
     tls: Option<Tls>,
+    connector: Option<Connector>,
     connect_timeout: Duration,
     scan_interval: Duration,
     shutdown_grace: Duration,
@@ -249,6 +217,12 @@ impl ParticipantBuilder {
     /// Speaks TLS. Addresses must then begin with `https://`.
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Dials coordinators by this instead of TCP.
+    pub fn connector(mut self, connector: Connector) -> Self {
+        self.connector = Some(connector);
         self
     }
 
@@ -300,13 +274,15 @@ impl ParticipantBuilder {
     /// # Errors
     /// A setting that cannot be used, or a resource that does not pass its check. Nothing runs.
     pub async fn start(self) -> Result<Participant, StartError> {
-        let mut endpoints = Vec::with_capacity(self.addresses.len());
         if self.addresses.is_empty() || self.addresses.len() > endpoint::ADDRESSES_MAX {
             return Err(StartError::Addresses { max: endpoint::ADDRESSES_MAX });
         }
+        let dialer =
+            Dialer { tls: self.tls, connector: self.connector, connect_timeout: self.connect_timeout };
+        let mut targets = Vec::with_capacity(self.addresses.len());
         for address in self.addresses {
-            let endpoint = endpoint::endpoint(&address, self.tls.as_ref(), self.connect_timeout)?;
-            endpoints.push((address, endpoint));
+            let target = dialer.target(&address)?;
+            targets.push((address, target));
         }
         if self.resources.is_empty() || self.resources.len() > RESOURCES_MAX {
             return Err(StartError::Resources);
@@ -328,7 +304,7 @@ impl ParticipantBuilder {
             };
             return Err(StartError::Check { resource: name, problem });
         }
-        let statuses = endpoints.iter().map(|(address, _)| SessionStatus::new(address.clone(), false));
+        let statuses = targets.iter().map(|(address, _)| SessionStatus::new(address.clone(), false));
         let (inputs, inputs_queue) = mpsc::channel(INPUTS_QUEUE_MAX);
         let shared = Arc::new(Shared {
             instance: InstanceId::from_uuid(Uuid::new_v4()),
@@ -337,6 +313,7 @@ impl ParticipantBuilder {
             attached: watch::Sender::new(0),
             violations: AtomicU64::new(0),
             registrations: Mutex::new(registrations),
+            quarantined: Mutex::default(),
             sessions: watch::Sender::new(statuses.enumerate().collect()),
             told: watch::Sender::new(BTreeMap::new()),
             last_session: AtomicU64::new(0),
@@ -366,12 +343,11 @@ impl ParticipantBuilder {
             observer: self.observer.clone(),
             tasks: tasks.clone(),
         };
-        let places = endpoints.len();
-        for (place, (address, endpoint)) in endpoints.into_iter().enumerate() {
-            sessions.start(place, address, endpoint, shared.stop.clone());
+        let places = targets.len();
+        for (place, (address, target)) in targets.into_iter().enumerate() {
+            sessions.start(place, address, target);
         }
         if self.discovery {
-            let dialer = Dialer { tls: self.tls, connect_timeout: self.connect_timeout };
             tasks.spawn(Follower::new(sessions, dialer, places).run());
         }
         for resource in &*resources {

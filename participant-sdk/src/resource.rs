@@ -9,7 +9,7 @@
 pub mod postgres;
 
 pub use self::postgres::{
-    BeginOptions, BranchError, OperationFuture, PostgresBranch, PostgresResource, Refusal,
+    BeginOptions, BranchError, NoVote, OperationFuture, PostgresBranch, PostgresResource,
 };
 
 use std::fmt;
@@ -32,7 +32,8 @@ pub trait Resource: Send + Sync + 'static {
     fn name(&self) -> &ResourceName;
 
     /// Checks that the resource can do what the hooks promise, and says what it is. Called at
-    /// start and before each attach.
+    /// start and before each attach. Its future is dropped if it takes long: an attach does not wait for a
+    /// resource that hangs, and takes it in when it has passed.
     ///
     /// # Errors
     /// A setting or a version that would break a promise, with what to do about it.

@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, stop at what they did not expect")]
 
+#[allow(dead_code, reason = "the tests of several coordinators use all of it")]
+mod network;
 #[path = "application/script.rs"]
-#[allow(dead_code, reason = "shared with the tests of interactive transactions")]
+#[allow(dead_code, reason = "shared with other tests")]
 mod script;
 
 use std::collections::BTreeSet;

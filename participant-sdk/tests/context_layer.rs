@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, stop at what they did not expect")]
 
+#[allow(dead_code, reason = "the tests of several coordinators use all of it")]
+mod network;
 #[path = "application/script.rs"]
 #[allow(dead_code, reason = "shared with the tests of the application side")]
 mod script;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pactum::context::Context;
 use pactum::participant::Participant;
-use pactum::resource::{BeginOptions, PostgresBranch, PostgresResource, Refusal};
+use pactum::resource::{BeginOptions, NoVote, PostgresBranch, PostgresResource};
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Row};
 
@@ -248,13 +248,13 @@ pub async fn resource(name: &str, url: &str, markers: bool) -> PostgresResource 
                 Ok(())
             })
         })
-        .operation("refuse", |_, _| Box::pin(async { Err(Refusal::new("we are closed today")) }))
+        .operation("refuse", |_, _| Box::pin(async { Err(NoVote::new("we are closed today")) }))
         .operation("panic", |_, _| Box::pin(async { panic!("the teller fainted") }))
 }
 
-async fn one_shot(bank: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), Refusal> {
+async fn one_shot(bank: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), NoVote> {
     let entry = std::str::from_utf8(&payload).ok().and_then(Entry::parse);
-    let entry = entry.ok_or_else(|| Refusal::new("the payload is not an entry"))?;
+    let entry = entry.ok_or_else(|| NoVote::new("the payload is not an entry"))?;
     Ok(apply(bank, &entry).await?)
 }
 

@@ -23,7 +23,8 @@
 //! | A10, H10 | `recovery`: `a_coordinator_that_slept_through_its_end_…` |
 //! | A11 | `recovery`: `a_restarted_coordinator_is_another_incarnation_…`; `rolling_kill` |
 //! | A12, H4 | `takeover`: `a6_a12_…`, `h4_…` |
-//! | A13, E10, E11 in part, H2 | `requests` |
+//! | A13, E10, H2 | `requests`; `participant-sdk/tests/application_coordinators` |
+//! | E11 | `requests`; `participant-sdk/tests/participant`: `enlist` |
 //! | B1, B2 | `log_outage` |
 //! | B3, B7, B10 | `log_full` |
 //! | B4, B5, B6 | `log_failover`, `log_restore`; `coordinator/tests/decision_log_postgres`: `failover`, `doubt` |
@@ -34,7 +35,8 @@
 //! | C6 | `atomicity`: `a_failed_local_statement_…`; `sql_mutants` |
 //! | C7 | `participant-sdk/tests/participant` |
 //! | C8 | `operators`: `c8_…` |
-//! | C9, H7, H9 in part | `atomicity`: `a_read_only_branch_…`, `a_branch_that_writes_through_a_foreign_table_…` |
+//! | C9, H7 | `atomicity`: `a_read_only_branch_…`, `a_branch_that_writes_through_a_foreign_table_…` |
+//! | H9 | `atomicity`: `a_read_only_branch_…`; `requests`; `proto/core`: `questions` |
 //! | C10 | `in_doubt`, `crash_points`: `participant_killed_while_it_recovers_…` |
 //! | D1, D2, D3 | `in_doubt`: `…_prepare_…`, `…_commit_prepared_…`; `heuristics`; `sql_mutants`: `d3_…` |
 //! | D4, D11, D12, D16 | `participant-sdk/tests/postgres_resource` |
@@ -59,8 +61,8 @@
 //!
 //! # Not covered by a test of their own
 //!
-//! M1 to M7 (`MySQL`, `MariaDB`). G6 in part: `coordinator/tests/streams` shows that a vote for
-//! another's branch is refused.
+//! M1 to M7 (`MySQL`, `MariaDB`). G6 in part: `tls` shows that strangers are kept out, and
+//! `coordinator/tests/streams` that a vote for another's branch is refused; no identity is bound to a branch.
 
 pub mod bank;
 pub mod cluster;

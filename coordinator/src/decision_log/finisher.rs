@@ -10,7 +10,8 @@
 //! too soon, since a commit must stay readable and driven until every branch has acknowledged it
 //! (I2). It cannot: a number counts as finished only when told so by [`Finisher::finished`], or by
 //! [`Finisher::not_committed`] that no commit stands under it. A number whose fate is unknown counts
-//! as unfinished. A mark and the stragglers that it passes are written in one transaction; and a
+//! as unfinished. A mark and all stragglers that it passes are written in one transaction, whether or
+//! not they were written before; and a
 //! straggler is taken off only after it has finished.
 //!
 //! It does not know what finishing means.
@@ -251,14 +252,14 @@ impl Book {
                 mark = number - 1;
             }
         }
-        let add: Vec<TransactionId> =
-            stragglers.difference(&self.listed).map(|gid| TransactionId { incarnation, gid: *gid }).collect();
+        let is_longer = !stragglers.is_subset(&self.listed);
         let remove: Vec<Gid> =
             self.listed.iter().filter(|gid| !self.numbers.contains_key(gid)).copied().collect();
-        // A listed one stays listed until it finishes: the written mark may have passed it.
-        (mark > self.mark || !add.is_empty() || !remove.is_empty()).then(|| FinishUpdate {
+        // A listed one stays listed until it finishes: the written mark may have passed it. With each mark
+        // goes all that it passes: a crash of the log may have lost what was listed before, which was lazy.
+        (mark > self.mark || is_longer || !remove.is_empty()).then(|| FinishUpdate {
             mark: Some((incarnation, mark.max(self.mark))),
-            add_stragglers: add,
+            add_stragglers: stragglers.into_iter().map(|gid| TransactionId { incarnation, gid }).collect(),
             remove_stragglers: remove,
         })
     }
@@ -332,6 +333,19 @@ mod tests {
         let update = step(&mut book, &config).unwrap();
         assert_eq!(update.remove_stragglers, [gid(1)]);
         assert_eq!(step(&mut book, &config), None);
+    }
+
+    #[test]
+    fn a_mark_stands_by_itself_if_the_log_lost_the_one_before() {
+        let (mut book, config) = (Book::default(), FinisherConfig { patience: 0, ..Default::default() });
+        book.number_for(gid(1));
+        let _lost_in_a_crash_of_the_log = step(&mut book, &config).unwrap();
+        book.number_for(gid(2));
+        book.finished(gid(2));
+        let update = step(&mut book, &config).unwrap();
+        assert_eq!(update.mark, Some((Incarnation::NIL, 2)));
+        assert_eq!(update.add_stragglers.iter().map(|id| id.gid).collect::<Vec<_>>(), [gid(1)]);
+        assert_eq!(step(&mut book, &config), None, "nothing changed, nothing is written");
     }
 
     #[test]

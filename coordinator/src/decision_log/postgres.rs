@@ -281,7 +281,10 @@ impl DecisionLog for PostgresLog {
             update.add_stragglers.iter().filter(|id| !removed.contains(&id.gid)).collect();
         let added_gids = uuids(added.iter().map(|id| &id.gid));
         let owners: Vec<Uuid> = added.iter().map(|id| *id.incarnation.as_uuid()).collect();
-        self.lazy
+        // A list without a mark is what a recovery found: its incarnation is marked by a later write, and a
+        // crash of the server in between, which another connection may notice, must not lose the list.
+        let control = if update.mark.is_none() && !added.is_empty() { &self.forced } else { &self.lazy };
+        control
             .run(move |session| {
                 Box::pin(async move {
                     let statement = sqlx::query(sql::RECORD_FINISHED)

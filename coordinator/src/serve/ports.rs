@@ -6,7 +6,6 @@ use std::sync::Arc;
 use pactum_proto::v1::admin_service_server::AdminServiceServer;
 use pactum_proto::v1::participants_service_server::ParticipantsServiceServer;
 use pactum_proto::v1::transactions_service_server::TransactionsServiceServer;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +17,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::{Fatal, Listeners, ServeError};
 use crate::config::Config;
-use crate::connection::{Limits, incoming};
+use crate::connection::{Limits, Listener, incoming};
 use crate::service::admin::Admin;
 use crate::service::participants::Participants;
 use crate::service::transactions::Transactions;
@@ -67,8 +66,8 @@ pub(super) fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError
 
 impl Ports {
     /// Serves both ports until [`let_go`](Self::let_go) and their peers' end.
-    pub(super) fn serve(
-        listeners: Listeners,
+    pub(super) fn serve<L: Listener>(
+        listeners: Listeners<L>,
         (public, admin): (SocketAddr, SocketAddr),
         config: &Config,
         tls: Option<&ServerTlsConfig>,
@@ -98,7 +97,7 @@ impl Ports {
     fn open(
         &self,
         name: &'static str,
-        listener: TcpListener,
+        listener: impl Listener,
         router: Router,
         config: &Config,
         fatal: &Fatal,

@@ -6,6 +6,7 @@ use pactum_proto::v1;
 use pactum_proto::v1::participants_service_server::ParticipantsService;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::connection::peer;
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::session::SessionContext;
 use crate::tasks::Tasks;
@@ -27,7 +28,7 @@ impl ParticipantsService for Participants {
         request: Request<Streaming<v1::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         self.sessions.lifecycle.serves()?;
-        let peer = request.remote_addr().map_or_else(String::new, |address| address.to_string());
+        let peer = peer(&request).map_or_else(String::new, |address| address.to_string());
         let (outbox, drain) = Outbox::new(self.limits);
         self.tasks.spawn(self.sessions.clone().serve(request.into_inner(), outbox, peer));
         let responses = drain.map(|batch| match batch {

@@ -1,13 +1,15 @@
 //! Forgetting (law 7; B8, H1): with the floor moving, a log holds no more than its retention.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pactum_coordinator::decision_log::contract::{abort, branch, commit, gid};
 use pactum_coordinator::decision_log::{DecisionLog as _, FinishUpdate, UndecidedRecord};
 use pactum_core::id::TransactionId;
 use pactum_core::outcome::{Details, LookUpResult, ProposalResult};
+use pactum_postgres_server::PostgresServer;
 
-use crate::fixture::{Fixture, execute};
+use crate::fixture::{Fixture, beat, execute, look_up, open};
 
 /// Commits in one batch, and how many batches.
 const BATCH: u64 = 500;
@@ -103,4 +105,33 @@ async fn prepare_records_of_the_long_dead_are_dropped_and_those_of_others_kept()
     fixture.log.delete_below_floor(10).await.unwrap();
     let left: Vec<uuid::Uuid> = sqlx::query_scalar(sql).fetch_all(&mut watcher).await.unwrap();
     assert_eq!(left, [*gid(2).as_uuid()], "young ones are kept for people to see");
+}
+
+#[tokio::test]
+async fn what_a_recovery_listed_outlives_a_crash_of_the_server_before_its_mark() {
+    // Nothing that is lazy is on the disk by itself.
+    let server = PostgresServer::start_with(&[("wal_writer_delay", "10s")]).unwrap();
+    let url = server.create_database("log").unwrap();
+    let fixture = Fixture { log: Arc::new(open(&url).await), url };
+    let (own, mut writer) = fixture.started().await;
+    let proposals = [commit(own, gid(1), 1), commit(own, gid(2), 2)];
+    assert_eq!(writer.write(own, &proposals).await, [ProposalResult::Won, ProposalResult::Won]);
+    drop(writer);
+    fixture.log.end_incarnation(own).await.unwrap();
+    fixture.log.heartbeat(own).await.unwrap();
+    let add_stragglers = proposals.iter().map(|proposal| proposal.record.id).collect();
+    let listed = FinishUpdate { add_stragglers, ..FinishUpdate::default() };
+    fixture.log.record_finished(&listed).await.unwrap();
+    server.kill().unwrap();
+    server.restart().unwrap();
+    // The crash was noticed on another connection; whoever recovers goes on where he was.
+    beat(&fixture.log, own).await;
+    fixture.log.mark_recovered(own).await.unwrap();
+    look_up(&fixture.log, &[gid(1)]).await;
+    let left = fixture.log.unfinished_commits(own, None, 10).await.unwrap();
+    assert_eq!(
+        left.iter().map(|commit| commit.number).collect::<Vec<_>>(),
+        [1, 2],
+        "nobody else drives them"
+    );
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pactum::resource::{PostgresResource, Refusal};
+use pactum::resource::{NoVote, PostgresResource};
 use pactum::{Context, Participant};
 use prost::Message as _;
 use sqlx::{PgConnection, PgPool};
@@ -66,21 +66,20 @@ impl InventoryService for Inventory {
         let context = Context::current().ok_or_else(service::outside)?;
         let mut branch = self.resource.begin(&context).await.map_err(service::not_now)?;
         // An error drops the branch, which rolls it back.
-        let left =
-            reserve(&mut branch, request.get_ref()).await.map_err(|refusal| service::refused(&refusal))?;
+        let left = reserve(&mut branch, request.get_ref()).await.map_err(|no| service::refused(&no))?;
         branch.enlist().await.map_err(service::not_now)?;
         Ok(Response::new(ReserveResponse { left }))
     }
 }
 
-async fn reserve_whole(connection: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), Refusal> {
+async fn reserve_whole(connection: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), NoVote> {
     let request = ReserveRequest::decode(&*payload)
-        .map_err(|error| Refusal::new(format!("the payload is no reservation: {error}")))?;
+        .map_err(|error| NoVote::new(format!("the payload is no reservation: {error}")))?;
     reserve(connection, &request).await.map(drop)
 }
 
 /// The work itself: plain SQL, the same for a call and for a one-shot operation.
-async fn reserve(connection: &mut PgConnection, request: &ReserveRequest) -> Result<i64, Refusal> {
+async fn reserve(connection: &mut PgConnection, request: &ReserveRequest) -> Result<i64, NoVote> {
     let ReserveRequest { order, item, quantity } = request;
     let left: Option<i64> = sqlx::query_scalar(
         "UPDATE items SET on_hand = on_hand - $2 WHERE id = $1 AND on_hand >= $2 RETURNING on_hand",
@@ -89,7 +88,7 @@ async fn reserve(connection: &mut PgConnection, request: &ReserveRequest) -> Res
     .bind(quantity)
     .fetch_optional(&mut *connection)
     .await?;
-    let left = left.ok_or_else(|| Refusal::new(format!("there are not {quantity} of {item} on hand")))?;
+    let left = left.ok_or_else(|| NoVote::new(format!("there are not {quantity} of {item} on hand")))?;
     sqlx::query("INSERT INTO reservations VALUES ($1, $2, $3)")
         .bind(order)
         .bind(item)

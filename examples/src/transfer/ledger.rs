@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pactum::resource::{PostgresResource, Refusal};
+use pactum::resource::{NoVote, PostgresResource};
 use pactum::{Context, Participant};
 use prost::Message as _;
 use sqlx::{PgConnection, PgPool};
@@ -59,20 +59,19 @@ impl LedgerService for Ledger {
     async fn charge(&self, request: Request<ChargeRequest>) -> Result<Response<ChargeResponse>, Status> {
         let context = Context::current().ok_or_else(service::outside)?;
         let mut branch = self.resource.begin(&context).await.map_err(service::not_now)?;
-        let balance =
-            charge(&mut branch, request.get_ref()).await.map_err(|refusal| service::refused(&refusal))?;
+        let balance = charge(&mut branch, request.get_ref()).await.map_err(|no| service::refused(&no))?;
         branch.enlist().await.map_err(service::not_now)?;
         Ok(Response::new(ChargeResponse { balance }))
     }
 }
 
-async fn charge_whole(connection: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), Refusal> {
+async fn charge_whole(connection: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), NoVote> {
     let request = ChargeRequest::decode(&*payload)
-        .map_err(|error| Refusal::new(format!("the payload is no charge: {error}")))?;
+        .map_err(|error| NoVote::new(format!("the payload is no charge: {error}")))?;
     charge(connection, &request).await.map(drop)
 }
 
-async fn charge(connection: &mut PgConnection, request: &ChargeRequest) -> Result<i64, Refusal> {
+async fn charge(connection: &mut PgConnection, request: &ChargeRequest) -> Result<i64, NoVote> {
     let ChargeRequest { order, account, amount } = request;
     let balance: Option<i64> = sqlx::query_scalar(
         "UPDATE accounts SET balance = balance - $2 WHERE id = $1 AND balance >= $2 RETURNING balance",
@@ -82,7 +81,7 @@ async fn charge(connection: &mut PgConnection, request: &ChargeRequest) -> Resul
     .fetch_optional(&mut *connection)
     .await?;
     let balance = balance
-        .ok_or_else(|| Refusal::new(format!("the account of {account} holds less than {amount} cents")))?;
+        .ok_or_else(|| NoVote::new(format!("the account of {account} holds less than {amount} cents")))?;
     sqlx::query("INSERT INTO charges VALUES ($1, $2, $3)")
         .bind(order)
         .bind(account)

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pactum::resource::Refusal;
+use pactum::resource::NoVote;
 use pactum::{AbortKind, ContextLayer, Participant};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -85,10 +85,10 @@ pub(crate) fn outside() -> Status {
 
 /// The work was refused. `ABORTED` says that the same may well succeed later; `FAILED_PRECONDITION`
 /// that it will not.
-pub(crate) fn refused(refusal: &Refusal) -> Status {
-    match refusal.reason().kind {
-        AbortKind::VotedNo => Status::failed_precondition(refusal.to_string()),
-        AbortKind::LockTimeout => Status::aborted(refusal.to_string()),
+pub(crate) fn refused(no: &NoVote) -> Status {
+    match no.reason().kind {
+        AbortKind::VotedNo => Status::failed_precondition(no.to_string()),
+        AbortKind::LockTimeout => Status::aborted(no.to_string()),
         AbortKind::Requested
         | AbortKind::LocalFailure
         | AbortKind::Deadline
@@ -96,7 +96,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Status {
         | AbortKind::BranchSetDiffers
         | AbortKind::Resolved
         | AbortKind::OwnerEnded
-        | AbortKind::LogRefused => Status::unavailable(refusal.to_string()),
+        | AbortKind::LogRefused => Status::unavailable(no.to_string()),
     }
 }
 

@@ -36,6 +36,17 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(15);
 const REPEAT_DELAY_MIN: Duration = Duration::from_millis(20);
 const REPEAT_DELAY_MAX: Duration = Duration::from_secs(2);
 
+/// While the answer is that it is not decided yet, repetitions wait at most this long: the owner's lease
+/// may lapse at any moment, and the next answer is the definite one.
+const UNDECIDED_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// After so many such answers the next coordinator is asked: the owner, if it has come back, may
+/// know of an abort that stands nowhere.
+const UNDECIDED_IN_TURN: u32 = 4;
+
+/// One that was silent once gets no longer than this while others are connected.
+const SILENT_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// One question, repeated until it is answered.
 #[derive(Debug)]
 pub(super) struct Ask<'a> {
@@ -86,6 +97,7 @@ impl Ask<'_> {
     pub(super) async fn run(&self, make: impl Fn(Duration) -> Call) -> Asked {
         let mut may_have_arrived = false;
         let mut silent = 0;
+        let mut undecided: u32 = 0;
         let mut problem: Arc<str> = "no coordinator is connected".into();
         let mut delays = repeat_delays();
         loop {
@@ -111,7 +123,7 @@ impl Ask<'_> {
             if must_own && !pipeline.owns(self.id.incarnation) {
                 return Asked::OwnerGone { problem: problem.to_string() };
             }
-            let answer_by = self.give_up.min(Instant::now() + ANSWER_WAIT_MAX);
+            let answer_by = self.answer_by(silent);
             let time_left = self.deadline.saturating_duration_since(Instant::now());
             let mut wait = delays.next().unwrap_or(REPEAT_DELAY_MAX);
             match pipeline.call(make(time_left), answer_by).await {
@@ -121,8 +133,13 @@ impl Ask<'_> {
                     {
                         may_have_arrived = true;
                         problem = "the transaction is not decided yet".into();
-                        // Whoever said so is not asked less than the owner.
-                        silent = 0;
+                        // Whoever said so is asked again, not the owner that was silent: if that hangs,
+                        // each turn of its own would put off the answer of those who will know.
+                        undecided = undecided.wrapping_add(1);
+                        if undecided.is_multiple_of(UNDECIDED_IN_TURN) {
+                            silent += 1;
+                        }
+                        wait = wait.min(UNDECIDED_DELAY_MAX);
                     }
                     Ok(outcome) => return Asked::Known(outcome),
                     Err(error) => return Asked::Malformed { problem: error.to_string() },
@@ -152,6 +169,20 @@ impl Ask<'_> {
             let limit = if may_have_arrived { self.give_up } else { self.deadline };
             sleep_until(limit.min(Instant::now() + wait)).await;
         }
+    }
+
+    /// Until when one coordinator's answer is waited for. One that hangs must leave time to ask another.
+    fn answer_by(&self, silent: usize) -> Instant {
+        let now = Instant::now();
+        let mut wait = ANSWER_WAIT_MAX;
+        let up = self.shared.pipelines().iter().filter(|pipeline| pipeline.is_up()).count();
+        if up > 1 && self.whom != Whom::Owner {
+            wait = wait.min(self.give_up.saturating_duration_since(now) / 2);
+            if silent > 0 {
+                wait = wait.min(SILENT_WAIT_MAX);
+            }
+        }
+        self.give_up.min(now + wait)
     }
 }
 

@@ -5,8 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
 
+use super::connector::Connector;
 use crate::error::ConnectError;
 
 /// Most coordinators that one process connects to. Each costs a connection and a task.
@@ -73,15 +74,37 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Checks an address and makes what connects to it.
+/// One coordinator's address, checked, and how it is dialled.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    endpoint: Endpoint,
+    connector: Option<Connector>,
+}
+
+impl Target {
+    /// Opens a connection, within the connect timeout that the target was made with.
+    pub(crate) async fn connect(&self) -> Result<Channel, Error> {
+        match &self.connector {
+            None => self.endpoint.connect().await,
+            Some(connector) => self.endpoint.connect_with_connector(connector.service()).await,
+        }
+    }
+}
+
+/// Checks an address and makes what connects to it: over TCP, unless there is a connector.
 ///
 /// # Errors
 /// Not `http://host:port` or, with `tls`, `https://host:port`; or certificates that cannot be read.
-pub(crate) fn endpoint(
+pub(crate) fn target(
     address: &str,
     tls: Option<&Tls>,
     connect_timeout: Duration,
-) -> Result<Endpoint, ConnectError> {
+    connector: Option<&Connector>,
+) -> Result<Target, ConnectError> {
+    Ok(Target { endpoint: endpoint(address, tls, connect_timeout)?, connector: connector.cloned() })
+}
+
+fn endpoint(address: &str, tls: Option<&Tls>, connect_timeout: Duration) -> Result<Endpoint, ConnectError> {
     let invalid = |problem: &str| ConnectError::InvalidAddress {
         address: address.to_owned(),
         problem: problem.to_owned(),

@@ -1,7 +1,8 @@
 //! Following the coordinators of a cluster: connecting to those that are named, letting those go that
 //! nobody names any more.
 //!
-//! The addresses given are kept for ever. A learned one that turns out to lead to a coordinator
+//! The addresses given are kept for ever; of two that lead to one coordinator, one waits in reserve
+//! (`claims.rs`). A learned one that turns out to lead to a coordinator
 //! that is connected anyway is dropped again: calls in flight on it keep it until they are answered.
 
 use std::collections::BTreeMap;
@@ -100,9 +101,9 @@ impl Follower {
     }
 
     fn dial(&self, shared: &Shared, member: &Member, address: String) -> Option<Arc<Pipeline>> {
-        let endpoint = self.dialer.endpoint(&address)?;
+        let target = self.dialer.learned(&address)?;
         info!(address, incarnation = %member.incarnation, "connecting to a coordinator that another one named");
         let changes = shared.changes.clone();
-        Some(Arc::new(Pipeline::start(address, endpoint, self.dialer.connect_timeout, changes).learned()))
+        Some(Arc::new(Pipeline::start(address, target, self.dialer.connect_timeout, changes, None)))
     }
 }

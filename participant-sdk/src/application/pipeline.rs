@@ -13,6 +13,8 @@
 //!
 //! This file does not know what a call means, nor whether to repeat it.
 
+mod batch;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -28,20 +30,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
 use tracing::{debug, info, warn};
 
-use super::endpoint::chain;
+use self::batch::{BATCH_CALLS_MAX, cut};
+use super::claims::{Claim, Claims};
+use super::endpoint::{Target, chain};
 use crate::members::{self, Member};
 
 /// Calls that wait for the task. A full queue holds callers back, each up to its own deadline.
 const QUEUE_MAX: usize = 4096;
-
-/// Calls in one message, as the protocol bounds them.
-const BATCH_CALLS_MAX: usize = 1024;
-
-/// Bytes in one message: the protocol's 1 MiB, less what the framing of the calls takes.
-const BATCH_BYTES_MAX: usize = (1 << 20) - BATCH_CALLS_MAX * 16;
 
 /// Messages handed to the transport and not yet taken by it. One is enough to keep it busy, and what
 /// cannot be sent yet waits in the queue, where it becomes part of a larger batch.
@@ -124,24 +121,30 @@ impl Ticket {
 }
 
 impl Pipeline {
-    /// Starts the task. `changes` is counted up whenever the state changes.
+    /// Starts the task. `changes` is counted up whenever the state changes. An address that was given
+    /// comes with the claims of all of them; one that another coordinator named, without.
     pub(super) fn start(
         address: String,
-        endpoint: Endpoint,
+        target: Target,
         connect_timeout: Duration,
         changes: watch::Sender<u64>,
+        claims: Option<Claims>,
     ) -> Self {
         let (queue, calls) = mpsc::channel(QUEUE_MAX);
         let (state_sender, state) = watch::channel(State::Down { problem: "not connected yet".into() });
-        let task =
-            Task { address: address.clone(), endpoint, connect_timeout, calls, state: state_sender, changes };
+        let learned = claims.is_none();
+        let task = Task {
+            address: address.clone(),
+            target,
+            connect_timeout,
+            calls,
+            state: state_sender,
+            changes,
+            claims,
+            claim: None,
+        };
         tokio::spawn(task.run());
-        Self { address, learned: false, queue, state }
-    }
-
-    /// The same, to a coordinator that another one named.
-    pub(super) fn learned(self) -> Self {
-        Self { learned: true, ..self }
+        Self { address, learned, queue, state }
     }
 
     pub(super) fn is_learned(&self) -> bool {
@@ -208,11 +211,15 @@ impl Pipeline {
 /// Owns the connection.
 struct Task {
     address: String,
-    endpoint: Endpoint,
+    target: Target,
     connect_timeout: Duration,
     calls: mpsc::Receiver<Queued>,
     state: watch::Sender<State>,
     changes: watch::Sender<u64>,
+    /// What all given addresses lead to; `None` for a learned one.
+    claims: Option<Claims>,
+    /// What this one leads to, while its stream is open.
+    claim: Option<Claim>,
 }
 
 /// One open stream.
@@ -229,23 +236,33 @@ enum End {
     Closed,
     /// It broke.
     Broken(String),
+    /// Another given address leads to the same coordinator.
+    Double(Incarnation),
 }
 
 impl Task {
     async fn run(mut self) {
         let mut delays = reconnect_delays();
         loop {
-            let opening = open(self.endpoint.clone());
+            let opening = open(self.target.clone());
             let opened = timeout(self.connect_timeout, opening);
             let problem = match self.meanwhile(opened).await {
                 None => return,
                 Some(Ok(Ok((open, welcome)))) => {
                     info!(address = self.address, "connected to the coordinator");
                     delays = reconnect_delays();
-                    self.set(State::Up(welcome));
-                    match self.serve(open).await {
+                    let end = match self.welcomed(welcome) {
+                        Ok(()) => self.serve(open).await,
+                        Err(end) => end,
+                    };
+                    self.claim = None;
+                    match end {
                         End::Closed => return,
                         End::Broken(problem) => problem,
+                        End::Double(incarnation) => match self.wait_in_reserve(incarnation).await {
+                            None => return,
+                            Some(()) => continue,
+                        },
                     }
                 }
                 Some(Ok(Err(problem))) => problem,
@@ -258,6 +275,27 @@ impl Task {
                 return;
             }
         }
+    }
+
+    /// Takes a Welcome in, if no other given address leads to that coordinator.
+    fn welcomed(&mut self, welcome: Welcome) -> Result<(), End> {
+        if let (Some(claims), Some(incarnation)) = (&self.claims, welcome.incarnation)
+            && self.claim.as_ref().is_none_or(|claim| claim.incarnation != incarnation)
+        {
+            // Lets go of the one before.
+            self.claim = None;
+            self.claim = Some(claims.take(incarnation).ok_or(End::Double(incarnation))?);
+        }
+        self.set(State::Up(welcome));
+        Ok(())
+    }
+
+    /// Waits until the other address has lost its stream. `None` if nobody holds a handle any more.
+    async fn wait_in_reserve(&mut self, incarnation: Incarnation) -> Option<()> {
+        info!(address = self.address, "the address leads to a coordinator that is connected by another");
+        self.set(State::Down { problem: "another address leads to the same coordinator".into() });
+        let claims = self.claims.clone()?;
+        self.meanwhile(claims.free(incarnation)).await
     }
 
     fn set(&self, state: State) {
@@ -293,8 +331,8 @@ impl Task {
             tokio::select! {
                 response = open.responses.message() => match response {
                     Ok(Some(response)) => {
-                        if let Err(problem) = self.take_in(response, &mut open.in_flight) {
-                            break End::Broken(problem);
+                        if let Err(end) = self.take_in(response, &mut open.in_flight) {
+                            break end;
                         }
                     }
                     Ok(None) => break End::Broken(String::from("the coordinator ended the stream")),
@@ -343,8 +381,11 @@ impl Task {
                     debug!(address = self.address, "the coordinator did not end the stream in time");
                 }
             }
-            End::Broken(problem) => {
-                let problem: Arc<str> = problem.as_str().into();
+            End::Broken(_) | End::Double(_) => {
+                let problem: Arc<str> = match &end {
+                    End::Broken(problem) => problem.as_str().into(),
+                    End::Double(_) | End::Closed => "the stream was given up for another".into(),
+                };
                 for waiter in in_flight.into_values() {
                     waiter.send(Answer::Lost { problem: Arc::clone(&problem) }).ok();
                 }
@@ -359,10 +400,10 @@ impl Task {
     }
 
     fn take_in(
-        &self,
+        &mut self,
         response: v1::PipelineResponse,
         in_flight: &mut HashMap<u64, oneshot::Sender<Answer>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), End> {
         for answer in response.answers {
             let Some(waiter) = in_flight.remove(&answer.call_id) else {
                 continue;
@@ -377,14 +418,14 @@ impl Task {
                 .ok();
         }
         if let Some(welcome) = response.welcome {
-            self.set(State::Up(read_welcome(&welcome)?));
+            self.welcomed(read_welcome(&welcome).map_err(End::Broken)?)?;
         }
         Ok(())
     }
 }
 
-async fn open(endpoint: Endpoint) -> Result<(Open, Welcome), String> {
-    let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+async fn open(target: Target) -> Result<(Open, Welcome), String> {
+    let channel = target.connect().await.map_err(|error| chain(&error))?;
     let mut client = TransactionsServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
     let (outbox, requests) = mpsc::channel(OUTBOX_MAX);
     let response = client.pipeline(ReceiverStream::new(requests)).await;
@@ -409,56 +450,6 @@ fn read_welcome(welcome: &v1::Welcome) -> Result<Welcome, String> {
         floor: Gid::from_slice(&welcome.floor).map_err(malformed)?,
         members: members::read(welcome),
     })
-}
-
-/// Takes from the front what fits into one message, and notes who waits for it.
-fn cut(
-    batch: &mut Vec<Queued>,
-    in_flight: &mut HashMap<u64, oneshot::Sender<Answer>>,
-    next_call_id: &mut u64,
-) -> Vec<v1::PipelineCall> {
-    let mut bytes = 0;
-    // One call alone is far under the limit: a Submit's payloads are bounded to 256 KiB.
-    let fitting = batch.iter().take_while(|queued| {
-        bytes += call_bytes(&queued.call);
-        bytes <= BATCH_BYTES_MAX
-    });
-    let count = fitting.count().max(1).min(batch.len());
-    let mut calls = Vec::with_capacity(count);
-    for Queued { call, ticket, answer } in batch.drain(..count) {
-        let gone = answer.as_ref().is_some_and(oneshot::Sender::is_closed);
-        if gone || !ticket.take(Ticket::SENT) {
-            continue;
-        }
-        let call_id = *next_call_id;
-        *next_call_id += 1;
-        if let Some(answer) = answer {
-            in_flight.insert(call_id, answer);
-        }
-        calls.push(v1::PipelineCall { call_id, call: Some(call) });
-    }
-    calls
-}
-
-/// An upper bound of a call's size that costs little to compute.
-fn call_bytes(call: &Call) -> usize {
-    const BRANCH: usize = 128;
-    let details = |details: &Option<v1::Details>| {
-        details.as_ref().map_or(0, |details| {
-            let labels = details.labels.iter().map(|(key, value)| key.len() + value.len() + 16);
-            details.name.len() + details.traceparent.len() + 16 + labels.sum::<usize>()
-        })
-    };
-    96 + match call {
-        Call::Commit(call) => call.branches.len() * BRANCH + details(&call.details),
-        Call::Submit(call) => {
-            let operations = call.operations.iter();
-            operations.map(|operation| BRANCH + 64 + operation.payload.len()).sum::<usize>()
-                + details(&call.details)
-        }
-        Call::Abort(call) => call.branches.len() * BRANCH + call.message.len(),
-        Call::GetTransaction(call) => call.branches.len() * BRANCH,
-    }
 }
 
 fn status_text(status: &tonic::Status) -> String {

@@ -317,7 +317,8 @@ pub struct Abort {
 }
 
 impl Abort {
-    /// Says why, for people; cut to 512 bytes.
+    /// Says why, for people; cut to 512 bytes. A call that failed before its branch enlisted is unknown to
+    /// the coordinator: unless its error is named here, nobody who looks at the transaction learns of it.
     pub fn message(mut self, message: &str) -> Self {
         self.message = AbortReason::new(AbortKind::Requested, message).message.as_ref().into();
         self

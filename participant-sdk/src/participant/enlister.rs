@@ -49,6 +49,7 @@ impl Enlister {
             return Err(EnlistError::NotAttached);
         }
         let (reply, answer) = oneshot::channel();
+        let deadline = Instant::from_std(deadline);
         let enlist = Input::Enlist { id: context.id(), resource: resource.clone(), branch, deadline, reply };
         if self.shared.inputs.send(enlist).await.is_err() {
             return Err(EnlistError::Stopping);

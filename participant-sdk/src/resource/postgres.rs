@@ -44,7 +44,7 @@ mod sql;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pactum_core::coordinator::{Operation, RegisterAnswer};
@@ -52,13 +52,13 @@ use pactum_core::id::{BranchId, Cluster, Gid, NameError, PreparedName, ResourceN
 use pactum_core::outcome::BranchOutcome;
 use pactum_core::vote::{AbortReason, Evidence};
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::Semaphore;
 
 pub use self::begin::BeginOptions;
 use self::begin::LocalTransaction;
 pub use self::branch::{BranchError, PostgresBranch};
+use self::control::Ending;
 use self::operation::Handler;
-pub use self::operation::{OperationFuture, Refusal};
+pub use self::operation::{NoVote, OperationFuture};
 use self::prepare::Probe;
 use super::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
 use crate::context::Context;
@@ -75,13 +75,10 @@ struct Inner {
     name: ResourceName,
     /// The service's own.
     pool: PgPool,
-    /// For ending branches.
-    control: PgPool,
+    /// For ending branches; made when the first is ended, when all settings are known.
+    ending: OnceLock<Ending>,
     /// What waits to be looked up among the prepared.
     look_ups: lookup::LookUps,
-    /// As many as there are connections for ending branches. More wait here, in order and for as
-    /// long as it takes: the pool gives up on who waits for long, and he would have to come again.
-    ending: Semaphore,
     /// Enlisted branches whose local transactions are open. Bounded by the pool: each holds one
     /// of its connections.
     open: Mutex<BTreeMap<PreparedName, Open>>,
@@ -92,6 +89,7 @@ struct Inner {
 struct Settings {
     operations: BTreeMap<String, Handler>,
     witness: bool,
+    ending_connections_max: Option<u32>,
     enlister: Option<Enlister>,
 }
 
@@ -114,6 +112,18 @@ impl Inner {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
+    /// Our own connections. Must be called within a tokio runtime, as hooks are.
+    fn ending(&self) -> &Ending {
+        self.ending.get_or_init(|| {
+            let max = self.settings().ending_connections_max;
+            Ending::like(&self.pool, max.unwrap_or_else(|| control::connections_for(&self.pool)))
+        })
+    }
+
+    fn control(&self) -> &PgPool {
+        &self.ending().pool
+    }
+
     fn settings(&self) -> std::sync::MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -132,13 +142,11 @@ impl PostgresResource {
     /// speaks for this database. Connects to nothing yet.
     ///
     /// Branches run on the pool's connections, one each from begin to vote. To end branches the
-    /// resource keeps up to eight more, made with the pool's options, so that a pool full of
-    /// waiting branches does not keep the branch that they wait for from ending.
+    /// resource opens [some more](Self::ending_connections), made with the pool's options, so that a
+    /// pool full of waiting branches does not keep the branch that they wait for from ending.
     ///
     /// These set `statement_timeout`, `lock_timeout` and `idle_in_transaction_session_timeout` to 0
     /// as they connect; a pooler between here and the server has to let that through.
-    ///
-    /// Must be called within a tokio runtime, like the making of the pool itself.
     ///
     /// # Errors
     /// The name is not one to 64 of `a-z 0-9 - _ .`, the first a letter or digit.
@@ -146,14 +154,25 @@ impl PostgresResource {
         Ok(Self {
             inner: Arc::new(Inner {
                 name: ResourceName::new(name)?,
-                control: control::pool_like(&pool),
+                ending: OnceLock::new(),
                 look_ups: lookup::LookUps::default(),
-                ending: Semaphore::new(control::CONNECTIONS_MAX as usize),
                 pool,
                 open: Mutex::default(),
                 settings: Mutex::default(),
             }),
         })
+    }
+
+    /// How many connections of its own the resource may open, for ending branches and for looking
+    /// after them; at least one. Default: half as many as the pool may have, but 8 at least and 32 at
+    /// most. More ends more branches at the same moment, after a coordinator's recovery above all, until
+    /// the disk is busy; each counts against the server's `max_connections`, in every process of the
+    /// service. Less keeps decided branches, and their locks, waiting for their turn. Say it before the
+    /// resource is given to a participant: later it changes nothing.
+    #[must_use]
+    pub fn ending_connections(self, max: u32) -> Self {
+        self.inner.settings().ending_connections_max = Some(max);
+        self
     }
 
     /// Has every prepared branch carry a row of the marker table inside, so that its commit can
@@ -166,21 +185,21 @@ impl PostgresResource {
     }
 
     /// Names a handler for one-shot transactions. At Prepare it gets an open local transaction
-    /// and the operation's payload, does its work there, and either returns or refuses, which
+    /// and the operation's payload, does its work there, and either returns or [votes no](NoVote), which
     /// aborts the whole transaction. It must not end the transaction, nor have any effect
     /// outside of it: it may run again for the same transaction, and a run may be undone. A panic
-    /// is a refusal. A second handler of the same name replaces the first.
+    /// is a vote of no. A second handler of the same name replaces the first.
     ///
     /// ```no_run
     /// # async fn example(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
-    /// use pactum::resource::{PostgresResource, Refusal};
+    /// use pactum::resource::{NoVote, PostgresResource};
     ///
     /// let bank = PostgresResource::new("bank-a", pool)?.operation("debit", |bank, payload| {
     ///     Box::pin(async move {
     ///         let amount = std::str::from_utf8(&payload)
     ///             .ok()
     ///             .and_then(|text| text.parse::<i64>().ok())
-    ///             .ok_or_else(|| Refusal::new("the payload is not an amount"))?;
+    ///             .ok_or_else(|| NoVote::new("the payload is not an amount"))?;
     ///         sqlx::query("UPDATE account SET balance = balance - $1")
     ///             .bind(amount)
     ///             .execute(bank)

@@ -5,12 +5,12 @@
 //! the same (`failure-matrix` E11). It ends with an answer or when the transaction's time is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Instant;
 
 use pactum_core::id::{Branch, Incarnation};
 use pactum_core::participant::{BranchKey, SessionId};
 use pactum_proto::v1;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::wire;
 use crate::error::Refusal;

@@ -3,7 +3,8 @@
 //!
 //! One live session per (instance, coordinator) is the rule, and the coordinator enforces it: a second
 //! stream of ours ends the first. So where a given and a learned address lead to one coordinator,
-//! the learned one has to go, also if it holds the stream at the moment.
+//! the learned one has to go, also if it holds the stream at the moment. (Of two given ones, one waits
+//! in reserve: `attachment.rs`.)
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use pactum_core::id::Incarnation;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Endpoint;
 use tracing::info;
 
+use super::Shared;
+use super::attachment::Attachment;
 use super::hooks::DynResource;
 use super::wire::Clock;
-use super::{Session, Shared};
+use crate::application::endpoint::Target;
 use crate::members::{DIAL_AFTER, Dialer, LET_GO_AFTER, MEMBERS_MAX, Member};
 use crate::observe::Observer;
 use crate::participant::SessionStatus;
@@ -38,12 +40,18 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    /// Keeps a stream open to an address that was given.
+    pub(crate) fn start(&self, place: usize, address: String, target: Target) {
+        self.attach(place, address, target, false, self.shared.stop.clone());
+    }
+
     /// Keeps a stream open to an address, until `stop`.
-    pub(crate) fn start(&self, place: usize, address: String, endpoint: Endpoint, stop: CancellationToken) {
-        let session = Session {
+    fn attach(&self, place: usize, address: String, target: Target, learned: bool, stop: CancellationToken) {
+        let attachment = Attachment {
             place,
             address,
-            endpoint,
+            learned,
+            target,
             connect_timeout: self.connect_timeout,
             resources: Arc::clone(&self.resources),
             shared: Arc::clone(&self.shared),
@@ -51,7 +59,7 @@ impl Sessions {
             observer: self.observer.clone(),
             stop,
         };
-        self.tasks.spawn(session.run());
+        self.tasks.spawn(attachment.run());
     }
 }
 
@@ -166,7 +174,7 @@ impl Follower {
     }
 
     fn dial(&mut self, incarnation: Incarnation, address: String, now: Instant) {
-        let Some(endpoint) = self.dialer.endpoint(&address) else { return };
+        let Some(target) = self.dialer.learned(&address) else { return };
         info!(address, %incarnation, "attaching to a coordinator that another one named");
         let place = self.next_place;
         self.next_place += 1;
@@ -174,7 +182,7 @@ impl Follower {
         self.sessions.shared.sessions.send_modify(|sessions| {
             sessions.insert(place, SessionStatus::new(address.clone(), true));
         });
-        self.sessions.start(place, address.clone(), endpoint, stop.clone());
+        self.sessions.attach(place, address.clone(), target, true, stop.clone());
         self.learned.insert(place, Learned { address, stop, named_at: now, led_to: None });
     }
 }

@@ -13,9 +13,10 @@
 //! it was told of another, has to wait for that address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pactum_core::id::Incarnation;
+use tokio::time::Instant;
 
 /// What is remembered of coordinators as owners.
 #[derive(Debug)]

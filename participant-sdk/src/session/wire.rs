@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pactum_core::coordinator::{InquiryAnswer, Operation, RegisterAnswer};
 use pactum_core::id::{Branch, BranchId, Cluster, Incarnation, InstanceId, ResourceName, TransactionId};
@@ -16,6 +16,7 @@ use pactum_core::vote::{Evidence, Vote};
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as FromCoordinator;
 use pactum_proto::v1::participant_message::Message as ToCoordinator;
+use tokio::time::Instant;
 
 use crate::error::Refusal;
 use crate::members::{self, Member};

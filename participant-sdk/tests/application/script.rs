@@ -1,6 +1,8 @@
 //! A coordinator that answers by a script: a real gRPC server on loopback that records every call.
 
+use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,12 +13,16 @@ use pactum_proto::v1;
 use pactum_proto::v1::pipeline_answer::Answer;
 use pactum_proto::v1::pipeline_call::Call;
 use pactum_proto::v1::transactions_service_server::{TransactionsService, TransactionsServiceServer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
+
+use crate::network::Network;
 
 /// Far longer than anything here takes; reached only if something is broken.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
@@ -50,6 +56,7 @@ struct Shared {
     messages: Mutex<Vec<Vec<Call>>>,
     greeting: watch::Sender<Greeting>,
     recorded: watch::Sender<usize>,
+    opened: AtomicUsize,
 }
 
 /// The server; stops when dropped.
@@ -75,6 +82,21 @@ pub(crate) fn welcome(incarnation: Option<Incarnation>, floor: Gid) -> Greeting 
     })
 }
 
+/// The same, and it names these as living: incarnation and address.
+pub(crate) fn welcome_naming(incarnation: Incarnation, named: &[(Incarnation, &str)]) -> Greeting {
+    let bytes = |incarnation: Incarnation| incarnation.as_uuid().as_bytes().to_vec();
+    let coordinators = named.iter().map(|(incarnation, address)| v1::Coordinator {
+        incarnation: bytes(*incarnation),
+        address: (*address).to_owned(),
+    });
+    Greeting::Welcome(v1::Welcome {
+        cluster: "c0ffee".into(),
+        incarnation: bytes(incarnation),
+        floor: vec![0; 16],
+        coordinators: coordinators.collect(),
+    })
+}
+
 impl Coordinator {
     /// Starts one whose n-th call (from 0) is answered by `script`.
     pub(crate) async fn start(script: impl FnMut(usize, &Call) -> Reply + Send + 'static) -> Self {
@@ -87,22 +109,52 @@ impl Coordinator {
         greeting: Greeting,
         script: impl FnMut(usize, &Call) -> Reply + Send + 'static,
     ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        Self::serve(incarnation, greeting, address, TcpListenerStream::new(listener), script)
+    }
+
+    /// The same, at these addresses of a network in memory.
+    pub(crate) fn listen(
+        network: &Network,
+        authorities: &[&str],
+        incarnation: Incarnation,
+        greeting: Greeting,
+        script: impl FnMut(usize, &Call) -> Reply + Send + 'static,
+    ) -> Self {
+        let address = format!("http://{}", authorities[0]);
+        Self::serve(incarnation, greeting, address, network.listen(authorities), script)
+    }
+
+    fn serve<S>(
+        incarnation: Incarnation,
+        greeting: Greeting,
+        address: String,
+        incoming: impl Stream<Item = io::Result<S>> + Send + 'static,
+        script: impl FnMut(usize, &Call) -> Reply + Send + 'static,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let shared = Arc::new(Shared {
             script: Mutex::new(Box::new(script)),
             calls: Mutex::default(),
             messages: Mutex::default(),
             greeting: watch::channel(greeting).0,
             recorded: watch::channel(0).0,
+            opened: AtomicUsize::new(0),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let service = TransactionsServiceServer::new(Service(Arc::clone(&shared)));
         let server = tokio::spawn(async move {
-            let incoming = TcpListenerStream::new(listener);
             let server = tonic::transport::Server::builder().add_service(service);
             server.serve_with_incoming(incoming).await.unwrap();
         });
         Self { shared, address, incarnation, server }
+    }
+
+    /// How many streams were opened.
+    pub(crate) fn opened(&self) -> usize {
+        self.shared.opened.load(Ordering::Relaxed)
     }
 
     /// Every call so far.
@@ -146,6 +198,7 @@ impl TransactionsService for Service {
             return Err(Status::unavailable("refused by the script"));
         }
         greeting.mark_changed();
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&self.0);
         let mut requests = request.into_inner();
         let (responses, stream) = mpsc::channel(16);

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use pactum_proto::error::{ErrorCode, status};
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as ToParticipant;
+use pactum_proto::v1::inquiry_answer::Answer;
 use pactum_proto::v1::participant_message::Message as FromParticipant;
 use pactum_proto::v1::participants_service_server::{ParticipantsService, ParticipantsServiceServer};
 use tokio::net::TcpListener;
@@ -13,6 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::network::Network;
 
 /// Far longer than anything takes; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -25,6 +29,13 @@ pub(crate) struct Coordinator {
 
 struct Service {
     streams: mpsc::UnboundedSender<Stream>,
+}
+
+impl Service {
+    fn new() -> (ParticipantsServiceServer<Self>, mpsc::UnboundedReceiver<Stream>) {
+        let (streams, accepted) = mpsc::unbounded_channel();
+        (ParticipantsServiceServer::new(Self { streams }), accepted)
+    }
 }
 
 #[tonic::async_trait]
@@ -46,13 +57,22 @@ impl Coordinator {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (streams, accepted) = mpsc::unbounded_channel();
-        let service = ParticipantsServiceServer::new(Service { streams });
+        let (service, streams) = Service::new();
         let serving = tonic::transport::Server::builder()
             .add_service(service)
             .serve_with_incoming(TcpListenerStream::new(listener));
         let server = tokio::spawn(async move { serving.await.unwrap() });
-        Self { address, streams: accepted, server }
+        Self { address, streams, server }
+    }
+
+    /// One in a network in memory, that listens at all of these.
+    pub(crate) fn listen(network: &Network, authorities: &[&str]) -> Self {
+        let (service, streams) = Service::new();
+        let serving = tonic::transport::Server::builder()
+            .add_service(service)
+            .serve_with_incoming(network.listen(authorities));
+        let server = tokio::spawn(async move { serving.await.unwrap() });
+        Self { address: format!("http://{}", authorities[0]), streams, server }
     }
 
     /// The next stream that a participant opens, with its Hello; not yet welcomed.
@@ -62,6 +82,18 @@ impl Coordinator {
             FromParticipant::Hello(hello) => (stream, hello),
             other => panic!("the stream opened with {other:?}"),
         }
+    }
+
+    /// Whether a participant has opened another stream.
+    pub(crate) fn is_called(&mut self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// The next stream, welcomed as the owner of transactions of this incarnation, and told who lives.
+    pub(crate) async fn welcome_naming(&mut self, incarnation: u128, named: &[(u128, &str)]) -> Stream {
+        let (stream, _) = self.accept().await;
+        stream.name(incarnation, named).await;
+        stream
     }
 
     /// The next stream, welcomed as the owner of transactions of this incarnation.
@@ -93,13 +125,39 @@ impl Stream {
     }
 
     pub(crate) async fn welcome_to(&self, cluster: &str, incarnation: u128) {
+        self.welcome_with(cluster, incarnation, &[]).await;
+    }
+
+    /// Says whom it knows to live, itself included; also later on an open stream.
+    pub(crate) async fn name(&self, incarnation: u128, named: &[(u128, &str)]) {
+        self.welcome_with("c1", incarnation, named).await;
+    }
+
+    async fn welcome_with(&self, cluster: &str, incarnation: u128, named: &[(u128, &str)]) {
+        let coordinators = named.iter().map(|(incarnation, address)| v1::Coordinator {
+            incarnation: incarnation.to_be_bytes().to_vec(),
+            address: (*address).to_owned(),
+        });
         let welcome = v1::Welcome {
             cluster: cluster.into(),
             incarnation: incarnation.to_be_bytes().to_vec(),
             floor: vec![0; 16],
-            ..v1::Welcome::default()
+            coordinators: coordinators.collect(),
         };
         self.send([ToParticipant::Welcome(welcome)]).await;
+    }
+
+    /// Ends it, as a coordinator does when the same instance opens another one.
+    pub(crate) async fn supersede(self) {
+        let status = status(ErrorCode::StreamSuperseded, "a newer stream took its place", None);
+        self.to.send(Err(status)).await.unwrap();
+    }
+
+    /// Answers an inquiry.
+    pub(crate) async fn answer(&self, inquiry: v1::Inquiry, answer: Answer) {
+        let branch = inquiry.branch.unwrap().id;
+        let answer = v1::InquiryAnswer { id: inquiry.id, branch, answer: Some(answer) };
+        self.send([ToParticipant::InquiryAnswer(answer)]).await;
     }
 
     /// Sends one batch.

@@ -42,6 +42,33 @@ async fn an_enlistment_whose_answer_is_lost_is_repeated() {
     assert_eq!(world.bank.calls(), [""; 0]);
 }
 
+/// E11: two addresses lead to the owner, and the stream that owes the answer is the one that ends.
+#[tokio::test]
+async fn an_enlistment_is_repeated_on_the_stream_that_is_left() {
+    let bank = Memory::new("bank-a");
+    let (mut one, mut two) = (Coordinator::start().await, Coordinator::start().await);
+    let participant = Participant::builder([one.address.clone(), two.address.clone()])
+        .resource(bank.clone())
+        .start()
+        .await
+        .unwrap();
+    let mut left = one.welcome(OWNER).await;
+    participant.attached().await;
+    let mut ending = two.welcome(OWNER).await;
+    while participant.sessions().iter().any(|status| !status.is_attached()) {
+        tokio::task::yield_now().await;
+    }
+    let context = context(OWNER);
+    bank.open(BRANCH);
+    let (enlister, name) = (bank.enlister(), bank.resource_name().clone());
+    let enlisting = tokio::spawn(async move { enlister.enlist(&context, &name, BRANCH).await });
+    let first = ending.enlist().await;
+    drop(ending);
+    let second = left.accept_enlist().await;
+    assert_eq!((&first.id, &first.branch), (&second.id, &second.branch));
+    assert!(enlisting.await.unwrap().is_ok());
+}
+
 /// The process behind the address is another one: its incarnation will never answer.
 #[tokio::test]
 async fn an_enlistment_does_not_wait_for_an_owner_that_is_gone() {

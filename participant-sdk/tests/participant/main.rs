@@ -1,5 +1,7 @@
 //! The participant's shell over a real stream, against a coordinator that says what each test
 //! needs, with a resource in memory. Rows of the failure matrix are cited by id.
+//!
+//! Where delays matter the network is in memory too, and time is simulated.
 
 #![allow(clippy::unwrap_used, reason = "a broken fixture shall stop its test, with the place")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "whatever else came is shown")]
@@ -8,7 +10,13 @@ mod attach;
 mod branches;
 mod coordinator;
 mod enlist;
+mod independence;
+mod inquiry;
+mod members;
 mod memory;
+#[path = "../network/mod.rs"]
+mod network;
+mod quarantine;
 mod stop;
 
 use std::time::Duration;
@@ -77,4 +85,14 @@ impl World {
         assert_eq!(context.enlisted(), [added.unwrap()]);
         (seen.id.unwrap(), seen.branch.unwrap())
     }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(test: impl Fn() -> bool) {
+    let waiting = async {
+        while !test() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(2), waiting).await.expect("it never came to be so");
 }

@@ -1,7 +1,8 @@
 //! A resource in memory that outlives its participant, and does what the test tells it to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pactum::participant::Enlister;
 use pactum::resource::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
@@ -33,11 +34,18 @@ pub(crate) enum AtPrepare {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Script {
     pub(crate) check_fails: bool,
+    pub(crate) check_takes: Duration,
     pub(crate) prepare: AtPrepare,
     /// Commits that fail before one succeeds.
     pub(crate) commit_failures: usize,
     pub(crate) commit_panics: usize,
     pub(crate) marker: bool,
+    /// Hooks of this name do not come back.
+    pub(crate) hanging_hook: Option<&'static str>,
+    /// Nor does any hook of these branches.
+    pub(crate) hanging_branches: BTreeSet<BranchId>,
+    /// And their commits fail, again and again.
+    pub(crate) failing_branches: BTreeSet<BranchId>,
 }
 
 #[derive(Default)]
@@ -120,13 +128,26 @@ impl Memory {
                 changes.changed().await.unwrap();
             }
         };
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await;
+        let waited = tokio::time::timeout(Duration::from_secs(20), waiting).await;
         assert!(waited.is_ok(), "the hooks called are only {:?}", self.calls());
     }
 
     fn called(&self, hook: &str) {
         self.lock().calls.push(hook.into());
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Waits for ever if the script says so.
+    async fn may_hang(&self, hook: &str, branch: Option<BranchId>) {
+        let hangs = {
+            let script = &self.lock().script;
+            script.hanging_hook == Some(hook)
+                || branch.is_some_and(|branch| script.hanging_branches.contains(&branch))
+        };
+        if hangs {
+            self.called(&format!("{hook} hangs"));
+            std::future::pending::<()>().await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -140,7 +161,11 @@ impl Resource for Memory {
     }
 
     async fn check(&self) -> Result<Registration, HookError> {
+        self.may_hang("check", None).await;
         let script = self.lock().script.clone();
+        if !script.check_takes.is_zero() {
+            tokio::time::sleep(script.check_takes).await;
+        }
         if script.check_fails {
             return Err(HookError::new("the store is locked: unlock it"));
         }
@@ -156,6 +181,7 @@ impl Resource for Memory {
         branch: &BranchContext,
         operation: Option<&Operation>,
     ) -> Result<Prepared, AbortReason> {
+        self.may_hang("prepare", Some(branch.name.branch)).await;
         self.called("prepare");
         self.gate.subscribe().wait_for(|open| *open).await.unwrap();
         let id = branch.name.branch;
@@ -182,8 +208,12 @@ impl Resource for Memory {
         decided: &Evidence,
         _prepared: Option<&Evidence>,
     ) -> Result<BranchOutcome, HookError> {
+        self.may_hang("commit", Some(branch.name.branch)).await;
         self.called("commit");
         let mut store = self.lock();
+        if store.script.failing_branches.contains(&branch.name.branch) {
+            return Err(HookError::new("the row is damaged"));
+        }
         if store.script.commit_failures > 0 {
             store.script.commit_failures -= 1;
             return Err(HookError::new("the store is busy"));
@@ -217,6 +247,7 @@ impl Resource for Memory {
     }
 
     async fn recover(&self, cluster: &Cluster) -> Result<Vec<PreparedBranch>, HookError> {
+        self.may_hang("recover", None).await;
         let store = self.lock();
         let prepared = store.held.iter().filter_map(|(id, held)| match held {
             Held::Prepared(execution) => Some(PreparedBranch {

@@ -1,6 +1,6 @@
 //! The contract suite, on three ways to set the resource up.
 
-use pactum::resource::{BeginOptions, BranchContext, PostgresResource, Refusal};
+use pactum::resource::{BeginOptions, BranchContext, NoVote, PostgresResource};
 use pactum::testing::{self, Fixture};
 use pactum_core::coordinator::Operation;
 
@@ -22,12 +22,12 @@ impl Fixture for Ledger {
         let resource = resource(&self.bank.url)
             .operation("credit", |bank, payload| {
                 Box::pin(async move {
-                    let key = key_of(&payload).ok_or_else(|| Refusal::new("no key"))?;
+                    let key = key_of(&payload).ok_or_else(|| NoVote::new("no key"))?;
                     sqlx::query("INSERT INTO ledger (key) VALUES ($1)").bind(key).execute(bank).await?;
                     Ok(())
                 })
             })
-            .operation("refuse", |_, _| Box::pin(async { Err(Refusal::new("insufficient funds")) }));
+            .operation("refuse", |_, _| Box::pin(async { Err(NoVote::new("insufficient funds")) }));
         if self.witnessed { resource.witnessed() } else { resource }
     }
 

@@ -210,3 +210,27 @@ async fn names_of_others_are_not_listed() {
     assert!(found[0].evidence.same_execution(&evidence));
     assert_eq!(bank.prepared_count().await, 5);
 }
+
+/// However many branches are decided at once, no more connections are opened than were allowed, and every
+/// branch has its turn.
+#[tokio::test]
+async fn branches_are_ended_on_no_more_connections_than_allowed() {
+    let bank = Bank::open().await;
+    let mut prepared = Vec::new();
+    for key in 0..24 {
+        prepared.push(bank.prepared(key).await);
+    }
+    let marked =
+        format!("{}{}application_name=few", bank.url, if bank.url.contains('?') { '&' } else { '?' });
+    let few = resource(&marked).ending_connections(2);
+    let commits = prepared.iter().map(|(branch, evidence)| few.commit(branch, evidence, Some(evidence)));
+    for outcome in futures::future::join_all(commits).await {
+        assert_eq!(outcome, Ok(BranchOutcome::Committed));
+    }
+    let opened: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'few'")
+            .fetch_one(&bank.outside)
+            .await
+            .unwrap();
+    assert!((1..=2).contains(&opened), "{opened} connections");
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pactum::resource::{BeginOptions, BranchError, PostgresResource, Prepared, Refusal, Resource};
+use pactum::resource::{BeginOptions, BranchError, NoVote, PostgresResource, Prepared, Resource};
 use pactum::{AbortKind, testing};
 use pactum_core::coordinator::Operation;
 use pactum_core::outcome::BranchOutcome;
@@ -235,7 +235,7 @@ fn with_add(resource: PostgresResource) -> PostgresResource {
     resource.operation("add", |bank, payload| {
         Box::pin(async move {
             let key = i64::from_le_bytes(
-                (*payload).try_into().map_err(|error| Refusal::new(format!("no key: {error}")))?,
+                (*payload).try_into().map_err(|error| NoVote::new(format!("no key: {error}")))?,
             );
             sqlx::query("UPDATE ledger SET amount = amount + 1 WHERE key = $1")
                 .bind(key)

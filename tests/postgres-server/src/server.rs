@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::account::Account;
 use crate::binaries;
 use crate::error::ServerError;
-use crate::process::{children, gone, signal, wait_until};
+use crate::process::{children, gone, signal, stopped, wait_until};
 use crate::settings::{RELOAD_MARK, Settings};
 use crate::watchdog::Watchdog;
 
@@ -225,6 +225,11 @@ impl PostgresServer {
         let postmaster = child.id();
         // Stopped first, so that it neither starts another process nor reports the dead ones.
         signal(postmaster, Signal::STOP).map_err(ServerError::io("cannot stop the postmaster"))?;
+        // The signal is sent, not obeyed yet: a process that is still being started would be left behind,
+        // and waits for ever for a lock that a dead one holds, with the shared memory in its hands.
+        if !wait_until(BOUND, || stopped(postmaster)) {
+            return Err(self.failure("does not obey SIGSTOP"));
+        }
         let family = children(postmaster);
         for pid in &family {
             drop(signal(*pid, Signal::KILL)); // one that has just ended by itself is fine

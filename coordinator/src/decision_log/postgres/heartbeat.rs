@@ -63,7 +63,9 @@ pub(super) async fn beat(
     view.live = view.incarnations.iter().any(|seen| seen.incarnation == incarnation);
     if get::<bool>(first, "own_doubted")? {
         session.vouch(&server.ledger, incarnation).await?;
-        view.doubted = get::<i64>(&read_beat(session, incarnation).await?[0], "doubted")?.unsigned_abs();
+        let found = read_beat(session, incarnation).await?;
+        let first = found.first().ok_or_else(rows::no_state)?;
+        view.doubted = get::<i64>(first, "doubted")?.unsigned_abs();
     } else if !view.live {
         server.ledger.done(incarnation);
     }

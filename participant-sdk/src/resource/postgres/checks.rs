@@ -37,7 +37,7 @@ const FACTS: &str = "SELECT \
 
 /// The check hook.
 pub(super) async fn check(inner: &Inner) -> Result<Registration, HookError> {
-    let mut control = Control::acquire(&inner.control).await?;
+    let mut control = Control::acquire(inner.control()).await?;
     let asked = bounded(ask(inner, control.session())).await;
     match asked {
         Ok(registration) => {

@@ -11,13 +11,15 @@ use std::time::Duration;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Postgres};
+use tokio::sync::Semaphore;
 
 use super::sql::describe;
 use crate::resource::HookError;
 
-/// Branches ended at the same moment by one process. Ending one is a single forced write, and
-/// the server groups those; more connections buy little and count against `max_connections`.
-pub(super) const CONNECTIONS_MAX: u32 = 8;
+/// Fewest and most connections for ending branches, unless told otherwise. Ending one is a single
+/// forced write, and the server groups those of one moment; beyond some dozens more buy little.
+const CONNECTIONS_DEFAULT_MIN: u32 = 8;
+const CONNECTIONS_DEFAULT_MAX: u32 = 32;
 
 /// A statement that ends or looks up a branch waits for nothing but the disk and, with
 /// synchronous replication, the standby. One that takes longer is given up as unknown.
@@ -26,20 +28,40 @@ const STATEMENT_TIME_MAX: Duration = Duration::from_secs(30);
 /// To a connection of our own; the pool tries for so long where the server refuses to listen.
 const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// The pool of connections for ending branches, like the service's in everything else.
-pub(super) fn pool_like(pool: &PgPool) -> PgPool {
-    let options: PgPoolOptions = pool.options().clone();
-    let connect = (*pool.connect_options()).clone().options([
-        ("statement_timeout", "0"),
-        ("lock_timeout", "0"),
-        ("idle_in_transaction_session_timeout", "0"),
-    ]);
-    options
-        .min_connections(0)
-        .max_connections(CONNECTIONS_MAX)
-        .acquire_timeout(ACQUIRE_TIME_MAX)
-        .test_before_acquire(false)
-        .connect_lazy_with(connect)
+/// How many connections for ending branches go with a service's pool: half as many as it may have itself,
+/// since a branch holds one of those for its whole work and one of ours for one statement.
+pub(super) fn connections_for(pool: &PgPool) -> u32 {
+    (pool.options().get_max_connections() / 2).clamp(CONNECTIONS_DEFAULT_MIN, CONNECTIONS_DEFAULT_MAX)
+}
+
+/// The connections for ending branches, and whose turn it is to use one.
+#[derive(Debug)]
+pub(super) struct Ending {
+    /// Like the service's pool in everything else.
+    pub(super) pool: PgPool,
+    /// As many as there are connections. More wait here, in order and for as long as it takes: the pool
+    /// gives up on who waits for long, and he would have to come again.
+    pub(super) turns: Semaphore,
+}
+
+impl Ending {
+    /// At most so many connections, made with the options of the service's pool. Connects to nothing yet.
+    pub(super) fn like(pool: &PgPool, connections_max: u32) -> Self {
+        let options: PgPoolOptions = pool.options().clone();
+        let connect = (*pool.connect_options()).clone().options([
+            ("statement_timeout", "0"),
+            ("lock_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+        ]);
+        let connections_max = connections_max.max(1);
+        let pool = options
+            .min_connections(0)
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_TIME_MAX)
+            .test_before_acquire(false)
+            .connect_lazy_with(connect);
+        Self { pool, turns: Semaphore::new(connections_max as usize) }
+    }
 }
 
 /// A connection that goes back to its pool only if its last statement was answered.
@@ -90,5 +112,19 @@ pub(super) async fn bounded<T>(
             std::io::ErrorKind::TimedOut,
             "the database did not answer in time",
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_for_ending_follow_the_size_of_the_services_pool() {
+        let ending = |max| {
+            let options = PgPoolOptions::new().max_connections(max);
+            connections_for(&options.connect_lazy("postgres://127.0.0.1:1/none").unwrap())
+        };
+        assert_eq!([1, 10, 16, 30, 64, 100, 1000].map(ending), [8, 8, 8, 15, 32, 32, 32]);
     }
 }

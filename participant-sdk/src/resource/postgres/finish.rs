@@ -13,9 +13,12 @@
 //!
 //! A connection lost on the way (D2) is followed by one attempt on a new one, by evidence.
 
+use std::collections::BTreeSet;
+
 use pactum_core::id::PreparedName;
 use pactum_core::outcome::{BranchOutcome, HeuristicOutcome};
 use pactum_core::vote::Evidence;
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::control::{Control, bounded};
@@ -82,7 +85,7 @@ async fn commit_by_evidence(
     xid: u64,
     anchor: &Anchor,
 ) -> Result<BranchOutcome, HookError> {
-    let found = inner.look_ups.prepared_xid(&inner.control, name).await?;
+    let found = inner.look_ups.prepared_xid(inner.control(), name).await?;
     if found == Some(xid) && attempt(inner, name, Verb::Commit).await? == Ended::Done {
         return Ok(BranchOutcome::Committed);
     }
@@ -148,7 +151,7 @@ pub(super) async fn abort(
 
 /// The recover hook: our cluster's names in this database, and no others.
 pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedBranch>, HookError> {
-    let mut control = Control::acquire(&inner.control).await?;
+    let mut control = Control::acquire(inner.control()).await?;
     let scan = async {
         let rows = sqlx::query(
             "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text, \
@@ -162,8 +165,12 @@ pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedB
         .bind(prefix)
         .fetch_all(control.session())
         .await?;
+        let still = still_prepared(control.session(), &rows).await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
+            if !still.contains(row.try_get::<&str, _>(0)?) {
+                continue;
+            }
             // A name in another spelling is not ours, whatever it begins with.
             let Ok(name) = row.try_get::<String, _>(0)?.parse() else {
                 continue;
@@ -179,6 +186,20 @@ pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedB
     };
     let found = bounded(scan).await;
     conclude(&mut control, found, "scanning for prepared branches").map_err(HookError::from)
+}
+
+/// Which of the names that were just read are prepared now.
+///
+/// The server lists the prepared transactions once, and reads the xid of each as it comes to its row: of
+/// one that has ended in between it shows the xid of whichever has taken its place (`pg_prepared_xact` in
+/// its `twophase.c`). A name that a later look still shows had not ended when its row was read.
+async fn still_prepared(session: &mut PgConnection, rows: &[PgRow]) -> Result<BTreeSet<String>, sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let query = sqlx::query_scalar("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid = ANY ($1)");
+    Ok(query.bind(names).fetch_all(session).await?.into_iter().collect())
 }
 
 /// Why an attempt came to nothing.
@@ -201,8 +222,8 @@ impl From<Failed> for HookError {
 /// Sends COMMIT PREPARED or ROLLBACK PREPARED.
 async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
     // Never closed.
-    let _turn = inner.ending.acquire().await;
-    let mut control = Control::acquire(&inner.control).await.map_err(Failed::Refused)?;
+    let _turn = inner.ending().turns.acquire().await;
+    let mut control = Control::acquire(inner.control()).await.map_err(Failed::Refused)?;
     let sql = Sql::default().splice(&verb.text()).text(" '").splice(name).text("'");
     let result = bounded(simple(control.session(), sql)).await;
     match &result {
@@ -256,7 +277,7 @@ enum Fate {
 }
 
 async fn fate(inner: &Inner, name: &PreparedName, xid: u64, anchor: &Anchor) -> Result<Fate, HookError> {
-    let mut control = Control::acquire(&inner.control).await?;
+    let mut control = Control::acquire(inner.control()).await?;
     let looked = async {
         let (status, now) = evidence::look_up(control.session(), xid).await?;
         let holds = now.is_some_and(|now| anchor.still_holds(&now));

@@ -18,20 +18,21 @@ use super::{BranchError, Inner};
 use crate::resource::BranchContext;
 
 /// What an operation's handler returns.
-pub type OperationFuture<'c> = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'c>>;
+pub type OperationFuture<'c> = Pin<Box<dyn Future<Output = Result<(), NoVote>> + Send + 'c>>;
 
 /// A handler, with its type erased.
 pub(super) type Handler =
     Arc<dyn for<'c> Fn(&'c mut PgConnection, Arc<[u8]>) -> OperationFuture<'c> + Send + Sync>;
 
-/// A handler's no: the whole transaction aborts, with this as its reason.
+/// A handler votes no: the whole transaction aborts, with this as its reason.
 ///
-/// Made from any message, or by `?` from a database error.
+/// Made from any message, or by `?` from a database error. Not to be confused with a
+/// [`Refusal`](crate::Refusal), by which a coordinator does not carry out a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal(AbortReason);
+pub struct NoVote(AbortReason);
 
-impl Refusal {
-    /// A refusal with its reason for people, for example `insufficient funds`.
+impl NoVote {
+    /// A vote of no with its reason for people, for example `insufficient funds`.
     pub fn new(message: impl AsRef<str>) -> Self {
         Self(AbortReason::new(AbortKind::VotedNo, message.as_ref()))
     }
@@ -43,15 +44,15 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for NoVote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for NoVote {}
 
-impl From<sqlx::Error> for Refusal {
+impl From<sqlx::Error> for NoVote {
     fn from(error: sqlx::Error) -> Self {
         Self(abort_reason("a statement failed", &error))
     }
@@ -95,7 +96,7 @@ pub(super) async fn execute(
     let work = AssertUnwindSafe(async { handler(local.connection(), payload).await }).catch_unwind();
     let reason = match tokio::time::timeout_at(branch.deadline.into(), work).await {
         Ok(Ok(Ok(()))) => return Ok(local),
-        Ok(Ok(Err(Refusal(reason)))) => {
+        Ok(Ok(Err(NoVote(reason)))) => {
             local.roll_back().await;
             return Err(reason);
         }

@@ -128,7 +128,7 @@ async fn not_open(inner: &Inner, name: &PreparedName) -> Result<Prepared, AbortR
         );
         Err(AbortReason::new(AbortKind::LocalFailure, &message))
     };
-    let Ok(mut control) = Control::acquire(&inner.control).await else {
+    let Ok(mut control) = Control::acquire(inner.control()).await else {
         return refuse("");
     };
     let found = async {
@@ -241,7 +241,7 @@ async fn undo_once(
     xid: u64,
     lingering: Option<i32>,
 ) -> Result<bool, crate::resource::HookError> {
-    let mut control = Control::acquire(&inner.control).await?;
+    let mut control = Control::acquire(inner.control()).await?;
     let look = async {
         if evidence::prepared_xid(control.session(), name).await? == Some(xid) {
             let sql = Sql::default().text("ROLLBACK PREPARED '").splice(name).text("'");

@@ -47,7 +47,10 @@ enum State {
         then_settle: bool,
     },
     /// The register is being asked.
-    Settling,
+    Settling {
+        /// Local work that was never asked to commit may be open here, and is given up with it.
+        open: bool,
+    },
     /// In doubt.
     Prepared {
         evidence: Evidence,
@@ -140,7 +143,7 @@ impl HeldBranch {
             State::Unknown
             | State::Preparing { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
             | State::Ended(_) => None,
@@ -158,7 +161,7 @@ impl HeldBranch {
             State::Open { .. } => "open",
             State::Preparing { .. } => "preparing",
             State::OnePhase { .. } => "one-phase",
-            State::Settling => "settling",
+            State::Settling { .. } => "settling",
             State::Prepared { .. } => "prepared",
             State::Committing { .. } => "committing",
             State::Aborting { .. } => "aborting",
@@ -177,7 +180,7 @@ impl HeldBranch {
             State::Preparing { then_abort: false } => "preparing",
             State::Preparing { then_abort: true } => "preparing, then abort",
             State::OnePhase { .. } => "one-phase",
-            State::Settling => "settling",
+            State::Settling { .. } => "settling",
             State::Prepared { quarantined: false, .. } => "prepared",
             State::Prepared { quarantined: true, .. } => "in quarantine",
             State::Committing { .. } => "committing",
@@ -209,7 +212,7 @@ impl HeldBranch {
             State::Open { .. }
             | State::Preparing { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Prepared { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
@@ -280,7 +283,7 @@ impl HeldBranch {
             State::Unknown
             | State::Open { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Committing { .. }
             | State::Ended(End::Outcome { .. } | End::Register(_)) => {}
         }
@@ -346,7 +349,7 @@ impl HeldBranch {
             State::Unknown
             | State::Preparing { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
             | State::Ended(_) => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pactum::Context;
 use pactum::observe::{Observer, Step};
 use pactum::participant::Participant;
-use pactum::resource::{PostgresResource, Refusal};
+use pactum::resource::{NoVote, PostgresResource};
 use sqlx::PgConnection;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +31,7 @@ pub(super) async fn run(arguments: RoleArguments, shared: Arc<Shared>) -> anyhow
         .operation(REFUSE, |bank, payload| {
             Box::pin(async move {
                 one_shot(bank, &payload).await?;
-                Err(Refusal::new("the account is frozen"))
+                Err(NoVote::new("the account is frozen"))
             })
         });
     let participant = loop {
@@ -121,8 +121,8 @@ async fn work(resource: &PostgresResource, context: &Context, leg: &Leg) -> anyh
     Ok(branch.enlist().await?)
 }
 
-async fn one_shot(bank: &mut PgConnection, payload: &[u8]) -> Result<(), Refusal> {
+async fn one_shot(bank: &mut PgConnection, payload: &[u8]) -> Result<(), NoVote> {
     let leg = std::str::from_utf8(payload).ok().and_then(Leg::parse);
-    let leg = leg.ok_or_else(|| Refusal::new("the payload is not a leg"))?;
+    let leg = leg.ok_or_else(|| NoVote::new("the payload is not a leg"))?;
     Ok(ledger::apply(bank, &leg).await?)
 }

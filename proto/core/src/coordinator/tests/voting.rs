@@ -312,3 +312,18 @@ fn a_transaction_that_stays_undecided_is_recorded_once_and_dropped_when_decided(
     let orders = core.commit(id, set([branch(1)]), 1);
     assert!(orders.contains(&Command::ForgetUndecided { gid: id.gid }), "{orders:?}");
 }
+
+#[test]
+fn a_vote_that_was_read_anew_is_the_same_vote_e2() {
+    let (id, mut core) = (own(10), Core::new());
+    core.commit(id, set([branch(1), branch(2)]), 1);
+    core.yes(id, &branch(1));
+    let anew = Evidence::new(evidence(1).execution, "elsewhere");
+    assert_eq!(core.vote(id, &branch(1), Vote::Commit(anew)), []);
+    let orders = core.yes(id, &branch(2));
+    assert_eq!(
+        orders,
+        [Command::Propose { record: record(id, &[branch(1), branch(2)]) }],
+        "the first counts"
+    );
+}

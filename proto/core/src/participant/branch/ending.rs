@@ -58,7 +58,7 @@ impl HeldBranch {
             }
             State::Open { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
             | State::AbortFailed { .. }
@@ -136,7 +136,7 @@ impl HeldBranch {
             }
             // Its register decides it, and may be asked; a commit that is decided was met above.
             State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Committing { .. }
             | State::Ended(End::Register(RegisterAnswer::Unknown | RegisterAnswer::Forgotten)) => {
                 self.send_failed(from, "the branch has its own register", step);
@@ -174,7 +174,7 @@ impl HeldBranch {
             | State::Open { .. }
             | State::Preparing { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Prepared { .. }
             | State::AbortFailed { .. }
             | State::Ended(_) => return Err(self.illegal("end of a hook")),
@@ -212,7 +212,7 @@ impl HeldBranch {
             | State::Open { .. }
             | State::Preparing { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Prepared { .. }
             | State::AbortFailed { .. }
             | State::Ended(_) => return Err(self.illegal("failure of a hook")),

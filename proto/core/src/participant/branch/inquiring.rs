@@ -23,7 +23,7 @@ impl HeldBranch {
             State::Open { .. }
             | State::Preparing { .. }
             | State::OnePhase { .. }
-            | State::Settling
+            | State::Settling { .. }
             | State::Committing { .. }
             | State::Aborting { .. }
             | State::AbortFailed { .. }
@@ -31,10 +31,18 @@ impl HeldBranch {
         };
         if asks {
             let quarantined = matches!(self.state, State::Prepared { quarantined: true, .. });
-            let evidence = found.clone();
+            // The evidence that it voted with stays: a scan's differs in where it was read.
+            let evidence = if let State::Prepared { evidence, .. } = &self.state
+                && evidence.same_execution(&found)
+            {
+                evidence.clone()
+            } else {
+                found
+            };
+            let about = evidence.clone();
             self.state =
                 State::Prepared { evidence, sure: false, inquired_at: None, ask_at: None, quarantined };
-            self.ask(found, step);
+            self.ask(about, step);
         }
     }
 

@@ -39,7 +39,7 @@ impl HeldBranch {
 
     fn ask_register(&mut self, from: SessionId, step: &mut Step<'_>) {
         match &self.state {
-            State::OnePhase { .. } | State::Settling => {
+            State::OnePhase { .. } | State::Settling { .. } => {
                 self.register_asked.insert(from);
             }
             State::Ended(End::Register(answer)) => {
@@ -53,7 +53,8 @@ impl HeldBranch {
             | State::AbortFailed { prepared: None, .. }
             | State::Ended(_) => {
                 self.register_asked.insert(from);
-                self.run_settle(step);
+                let open = matches!(self.state, State::Open { .. } | State::AbortFailed { .. });
+                self.run_settle(open, step);
             }
             // Its local work is being given up: to be asked again.
             State::Aborting { prepared: None } => self.send_register(from, &RegisterAnswer::Unknown, step),
@@ -68,9 +69,9 @@ impl HeldBranch {
         }
     }
 
-    fn run_settle(&mut self, step: &mut Step<'_>) {
+    fn run_settle(&mut self, open: bool, step: &mut Step<'_>) {
         let (id, branch) = (self.id, self.branch.clone());
-        self.state = State::Settling;
+        self.state = State::Settling { open };
         step.order(Command::RunSettle { id, branch });
     }
 
@@ -80,19 +81,23 @@ impl HeldBranch {
         answer: &RegisterAnswer,
         step: &mut Step<'_>,
     ) -> Result<(), IllegalEvent> {
-        let (State::OnePhase { .. } | State::Settling) = self.state else {
+        let (State::OnePhase { .. } | State::Settling { .. }) = self.state else {
             return Err(self.illegal("answer of the register"));
         };
         let then_settle = self.state == State::OnePhase { then_settle: true };
         if *answer == RegisterAnswer::Unknown && then_settle {
-            self.run_settle(step);
+            self.run_settle(false, step);
             return Ok(());
         }
         self.state = match answer {
             RegisterAnswer::Committed | RegisterAnswer::Aborted(_) | RegisterAnswer::Forgotten => {
                 State::Ended(End::Register(answer.clone()))
             }
-            // To be asked again: the next question goes to the register.
+            // To be asked again: the next question goes to the register. Whoever asked may never do so,
+            // and then nobody but us gives up the local work, and its locks.
+            RegisterAnswer::Unknown if self.state == State::Settling { open: true } => {
+                State::AbortFailed { prepared: None, retry_at: step.now + step.config.inquiry_interval }
+            }
             RegisterAnswer::Unknown => State::Unknown,
         };
         for to in std::mem::take(&mut self.register_asked) {

@@ -107,3 +107,13 @@ fn a_branch_found_by_a_scan_is_aborted_by_its_evidence_so_that_a_commit_by_hand_
         assert_eq!(core.feed_at(abort(A), later), [send_finished(A, overruled)]);
     }
 }
+
+#[test]
+fn a_scan_does_not_change_the_evidence_that_was_voted_with() {
+    let mut core = Core::prepared();
+    let elsewhere = Evidence::new("x1", "7300000000000000000/1/0-99");
+    let late = NOW + Duration::from_mins(1);
+    core.feed_at(Event::FoundPrepared { id: id(), branch: branch(), evidence: elsewhere }, late);
+    let again = Command::SendVote { to: B, id: id(), branch: branch(), vote: yes() };
+    assert_eq!(core.feed_at(prepare(B), late), [again], "two votes that differ are a broken contract");
+}

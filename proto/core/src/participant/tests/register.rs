@@ -52,3 +52,18 @@ fn a_register_is_not_asked_for_a_branch_in_two_phase_commit() {
     assert!(violates(&orders));
     assert_eq!(orders.last(), Some(&send_register(A, RegisterAnswer::Unknown)));
 }
+
+/// Found by the simulator: the question was never repeated, and the local work stayed open for ever.
+#[test]
+fn open_work_whose_register_could_not_be_asked_is_given_up_all_the_same_h5() {
+    let mut core = Core::open();
+    assert_eq!(core.feed(settle(A)), [run_settle()]);
+    assert_eq!(core.feed(read(RegisterAnswer::Unknown)), [send_register(A, RegisterAnswer::Unknown)]);
+    let retry = core.0.poll_timeout().expect("it goes on by itself");
+    core.0.handle_timeout(retry);
+    assert_eq!(core.0.poll_command(), Some(run_abort(None)));
+    core.feed(ended(BranchOutcome::Aborted));
+    // Its outcome is still the register's to tell.
+    assert_eq!(core.feed(settle(A)), [run_settle()]);
+    assert_eq!(core.feed(one_phase(A)), [], "and it is not executed any more");
+}
