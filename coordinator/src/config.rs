@@ -3,6 +3,9 @@
 //! Where the values come from (defaults, a file, the environment, flags) is the command's
 //! business. Unknown keys are refused; durations are text such as `3s` or `7days`.
 
+mod settings;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision_log::postgres::PostgresLogOptions;
 use crate::observe::Observer;
+use crate::trace::Tracer;
+
+pub use self::settings::{DEFAULT_ORIGIN, Setting};
 
 /// Settings of one coordinator.
 ///
@@ -44,6 +50,18 @@ pub struct Config {
     /// Serve other than loopback addresses without TLS. Default false: whoever reaches the port
     /// could decide transactions and read payloads.
     pub unsafe_plaintext: bool,
+    /// A file with the tokens that the admin address asks for: see `docs/console.md`. It is read again
+    /// when it changes. Default none: then nobody is asked, and only a loopback address is served.
+    pub admin_tokens: Option<PathBuf>,
+    /// Refuse every act on the admin address, whoever asks. Default false.
+    pub admin_read_only: bool,
+    /// Names under which browsers reach the admin address, without a port. Default none: loopback
+    /// names, the bound address and the host of `advertise`. A request for any other name is refused,
+    /// so that no foreign page can have its own name point here.
+    pub admin_hosts: Vec<String>,
+    /// Serve operators on other than loopback addresses without TLS, or without tokens. Default
+    /// false: whoever reaches the port could end transactions.
+    pub unsafe_admin: bool,
 
     /// Tasks that share the transactions by gid. Default: the number of cores. More than cores
     /// makes batches smaller; fewer leaves cores idle.
@@ -108,6 +126,11 @@ pub struct Config {
     /// (nothing that it had not prepared); more holds the other branches' locks for longer.
     #[serde(with = "humantime_serde")]
     pub participant_grace: Duration,
+    /// How long a participant may take to say what its database holds of a branch, for operators.
+    /// Default 2 s; an order to end a branch by hand may take twice that. More waits longer for a
+    /// participant that hangs; less shows a slow database as one that did not answer.
+    #[serde(with = "humantime_serde")]
+    pub examine_timeout: Duration,
     /// Between heartbeats in the log. Default 1 s. Less costs the log a small write each time.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
@@ -137,9 +160,15 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
 
+    /// Where values come from, by key; for operators, and of no effect. Not part of any file.
+    #[serde(skip)]
+    pub origins: BTreeMap<String, String>,
     /// Told each step that a crash could split. Not part of any file.
     #[serde(skip)]
     pub observer: Observer,
+    /// Takes the spans of traced transactions. Not part of any file.
+    #[serde(skip)]
+    pub tracer: Tracer,
 }
 
 impl Default for Config {
@@ -154,6 +183,10 @@ impl Default for Config {
             advertise: None,
             tls: None,
             unsafe_plaintext: false,
+            admin_tokens: None,
+            admin_read_only: false,
+            admin_hosts: Vec::new(),
+            unsafe_admin: false,
             shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             transactions_open_max: 1_000_000,
             shard_queue_max: 8192,
@@ -173,6 +206,7 @@ impl Default for Config {
             prepare_record_after: core.undecided_record_after,
             remembered_max: 200_000,
             participant_grace: Duration::from_secs(2),
+            examine_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(3),
             retention: Duration::from_hours(7 * 24),
@@ -181,7 +215,9 @@ impl Default for Config {
             keepalive: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(10),
+            origins: BTreeMap::new(),
             observer: Observer::default(),
+            tracer: Tracer::default(),
         }
     }
 }
@@ -263,6 +299,16 @@ pub enum ConfigError {
         /// The address.
         address: SocketAddr,
     },
+    /// An admin address that strangers can reach, without TLS or without tokens.
+    #[error(
+        "{address} is not a loopback address, and operators there need {missing}: set it, or listen on loopback, or set unsafe_admin = true"
+    )]
+    AdminOpen {
+        /// The address.
+        address: SocketAddr,
+        /// The settings that are missing.
+        missing: &'static str,
+    },
 }
 
 impl Config {
@@ -292,6 +338,9 @@ impl Config {
         }
         if !(1..=64).contains(&self.branches_max) {
             return Err(out_of_range("branches_max", self.branches_max.to_string(), "1 to 64 are served"));
+        }
+        if self.examine_timeout.is_zero() {
+            return Err(out_of_range("examine_timeout", "0", "a length of time is needed"));
         }
         if self.heartbeat.is_zero() {
             return Err(out_of_range("heartbeat", "0", "a length of time is needed"));
@@ -327,7 +376,14 @@ impl Config {
             return Err(out_of_range("stop_within", found, "at least the length of drain is needed"));
         }
         self.check_address(self.listen)?;
-        self.check_address(self.admin_listen)
+        if let Some(bad) = self.admin_hosts.iter().find(|host| !is_host(host)) {
+            return Err(out_of_range(
+                "admin_hosts",
+                bad.clone(),
+                "names or addresses without a port are needed",
+            ));
+        }
+        self.check_admin_address(self.admin_listen)
     }
 
     /// What the wire allows.
@@ -348,6 +404,23 @@ impl Config {
         }
     }
 
+    /// Refuses an admin address that strangers can reach without TLS, or without a token.
+    ///
+    /// # Errors
+    /// [`ConfigError::AdminOpen`].
+    pub fn check_admin_address(&self, address: SocketAddr) -> Result<(), ConfigError> {
+        if address.ip().is_loopback() || self.unsafe_admin {
+            return Ok(());
+        }
+        let missing = match (&self.tls, &self.admin_tokens) {
+            (Some(_), Some(_)) => return Ok(()),
+            (None, None) => "tls.certificate, tls.key and admin_tokens",
+            (None, Some(_)) => "tls.certificate and tls.key",
+            (Some(_), None) => "admin_tokens",
+        };
+        Err(ConfigError::AdminOpen { address, missing })
+    }
+
     /// What each shard's core is told.
     pub(crate) fn core(&self) -> core::Config {
         #[allow(clippy::needless_update, reason = "the checkers' build of the core has one field more")]
@@ -361,6 +434,16 @@ impl Config {
             remembered_max: (self.remembered_max / self.shards).max(1),
             ..core::Config::default()
         }
+    }
+}
+
+/// Whether it may stand in a `Host` header, before the port.
+fn is_host(host: &str) -> bool {
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    match inner {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.len() <= 253 && host.chars().all(legal),
     }
 }
 
@@ -384,6 +467,39 @@ mod tests {
         assert_eq!(config.check(), Err(ConfigError::Plaintext { address: open }));
         config.unsafe_plaintext = true;
         config.check().unwrap();
+    }
+
+    #[test]
+    fn an_admin_address_that_strangers_reach_needs_tls_and_tokens_or_a_plain_word() {
+        let open = SocketAddr::from(([0, 0, 0, 0], 7601));
+        let tls = Some(Tls { certificate: "c".into(), key: "k".into(), client_ca: None });
+        let tokens = Some(PathBuf::from("tokens.toml"));
+        let base = Config { admin_listen: open, unsafe_plaintext: true, ..Config::default() };
+        let with = |tls: &Option<Tls>, admin_tokens: &Option<PathBuf>| Config {
+            tls: tls.clone(),
+            admin_tokens: admin_tokens.clone(),
+            ..base.clone()
+        };
+        let missing = |config: Config| match config.check() {
+            Err(ConfigError::AdminOpen { missing, .. }) => missing,
+            other => panic!("{other:?}"),
+        };
+        assert!(missing(with(&None, &None)).contains("admin_tokens"));
+        assert_eq!(missing(with(&tls, &None)), "admin_tokens");
+        assert_eq!(missing(with(&None, &tokens)), "tls.certificate and tls.key");
+        with(&tls, &tokens).check().unwrap();
+        Config { unsafe_admin: true, ..base }.check().unwrap();
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_a_port() {
+        let check = |host: &str| Config { admin_hosts: vec![host.into()], ..Config::default() }.check();
+        for good in ["pactum.example", "coordinator-1", "10.0.0.7", "[::1]"] {
+            check(good).unwrap();
+        }
+        for bad in ["", "pactum.example:7601", "https://pactum.example", "a b", "::1"] {
+            assert!(matches!(check(bad), Err(ConfigError::OutOfRange { key: "admin_hosts", .. })), "{bad}");
+        }
     }
 
     #[test]

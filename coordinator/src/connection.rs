@@ -68,7 +68,11 @@ pub(crate) struct Peer(SocketAddr);
 
 /// Who sent a request, with TLS or without.
 pub(crate) fn peer<T>(request: &Request<T>) -> Option<SocketAddr> {
-    let extensions = request.extensions();
+    peer_in(request.extensions())
+}
+
+/// As [`peer`], of what stands beside any request.
+pub(crate) fn peer_in(extensions: &http::Extensions) -> Option<SocketAddr> {
     let behind_tls = || extensions.get::<TlsConnectInfo<Peer>>().map(TlsConnectInfo::get_ref);
     extensions.get::<Peer>().or_else(behind_tls).map(|Peer(address)| *address)
 }

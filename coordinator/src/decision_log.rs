@@ -34,8 +34,9 @@
 //!   it still stands, nothing that anybody was told is lost. Otherwise an operator does.
 //! * An owner without a row (its start was lost) is in doubt as well, once the log has gone back.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pactum_core::id::{Branch, Cluster, Gid, Incarnation, TransactionId};
@@ -178,6 +179,15 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// Any; nothing is known.
     async fn status(&self) -> Result<LogStatus, DecisionLogError>;
 
+    /// Makes the least write that is forced as a decision is, and reads the log's clock, for operators.
+    /// Leaves nothing behind, and nothing is decided by it (law 6). A log in this process has its clock.
+    ///
+    /// # Errors
+    /// Any; nothing that matters happened.
+    async fn probe(&self) -> Result<LogProbe, DecisionLogError> {
+        Ok(LogProbe { write: None, clock_difference_microseconds: 0 })
+    }
+
     /// The incarnations in doubt. Owners whose rows are missing are not among them: see
     /// [`LogStatus::absent_doubted`].
     ///
@@ -209,6 +219,69 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     /// # Errors
     /// Any; it may or may not have been done.
     async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError>;
+
+    /// Which of these incarnations are in doubt, or have no row in a log that went back in time: the
+    /// absence of a record of theirs proves nothing.
+    ///
+    /// # Errors
+    /// Any; nothing is known.
+    async fn doubted_of(
+        &self,
+        incarnations: &[Incarnation],
+    ) -> Result<BTreeSet<Incarnation>, DecisionLogError>;
+
+    /// Heuristic outcomes, newest gid first, at most `limit`, those of gids below `before` only; a gid's
+    /// are never parted unless they alone exceed the limit: then these are the first of them, and
+    /// [`heuristics`](Self::heuristics) has all.
+    ///
+    /// # Errors
+    /// Any; nothing is known. One that cannot be read is an error, never skipped.
+    async fn list_heuristics(
+        &self,
+        before: Option<Gid>,
+        limit: u32,
+    ) -> Result<Vec<StoredHeuristic>, DecisionLogError>;
+
+    /// Drops the heuristic outcomes of a transaction: an operator has seen them. Answers how many there
+    /// were. Repeatable. Durable on return.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been done.
+    async fn forget_heuristics(&self, gid: Gid) -> Result<u64, DecisionLogError>;
+
+    /// Drops heuristic outcomes that agree with a decision which stands: a branch ended by hand ahead of
+    /// the decision, as was decided then. A branch that ended mixed, or of which nobody can tell, never
+    /// agrees. At most 1000 in one call; answers which: call again until there are none. Durable on return.
+    ///
+    /// # Errors
+    /// Any; it may or may not have been done.
+    async fn clear_agreeing_heuristics(&self) -> Result<Vec<HeuristicRecord>, DecisionLogError>;
+
+    /// Adds an entry to the audit, and returns it as it stands, with its number and hash. Never two under
+    /// one number, and no number without an entry, whoever adds at the same time. Durable on return, at
+    /// the synchronous standbys too if there are any. A NUL in a text, which not every database can hold,
+    /// is kept as U+FFFD.
+    ///
+    /// # Errors
+    /// [`DecisionLogError::Refused`]: it is not one that can be kept, and nothing happened (see
+    /// [`AuditDraft`]). Any other: it may or may not have been added. Whoever adds it again may find it
+    /// there twice, which only tells the same thing twice; whoever does not, may miss it.
+    async fn append_audit(&self, draft: &AuditDraft) -> Result<AuditEntry, DecisionLogError>;
+
+    /// Up to `limit` entries of the audit.
+    ///
+    /// # Errors
+    /// Any; nothing is known. An entry that cannot be read is an error, never skipped.
+    async fn audit(&self, page: AuditPage, limit: u32) -> Result<Vec<AuditEntry>, DecisionLogError>;
+
+    /// Beginnings without an end whose coordinator's incarnation has ended (or has no row): it died in
+    /// the middle of the act, or was taken for dead and may yet add the end itself. Oldest first, at most
+    /// 100. Those that a command wrote without a coordinator are not among them: nobody can tell whether
+    /// it is still at it. Known durable.
+    ///
+    /// # Errors
+    /// Any; nothing is known. An entry that cannot be read is an error, never skipped.
+    async fn unended_audits(&self) -> Result<Vec<AuditEntry>, DecisionLogError>;
 }
 
 /// One connection that writes decisions: the property of one task that is never cancelled
@@ -336,50 +409,6 @@ pub struct HeuristicRecord {
     pub outcome: HeuristicOutcome,
 }
 
-/// Which page of the log to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListPage {
-    /// At most this many.
-    pub limit: u32,
-    /// Only gids below this one.
-    pub before: Option<Gid>,
-    /// Only gids whose 32 hexadecimal digits begin or end with this (lower case, no hyphens). All 32
-    /// are looked up by the key; fewer read the log from its newest gid down.
-    pub part: Option<String>,
-    /// Only those that are not finished: undecided ones and unfinished commits.
-    pub unfinished_only: bool,
-}
-
-/// A transaction as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTransaction {
-    /// The transaction.
-    pub id: TransactionId,
-    /// The decision, or what is known of an undecided one.
-    pub state: StoredState,
-    /// Branches that ended without the decision.
-    pub heuristics: Vec<HeuristicRecord>,
-}
-
-/// The decision, or what is known of an undecided transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoredState {
-    /// A decision stands.
-    Decided {
-        /// It.
-        record: DecisionRecord,
-        /// When it was written, by the log's clock.
-        decided_at: SystemTime,
-        /// Whether every branch is known to have finished.
-        finished: bool,
-    },
-    /// Only a prepare record.
-    Undecided {
-        /// It; its age is as of now.
-        record: UndecidedRecord,
-    },
-}
-
 /// Why the log did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionLogError {
@@ -423,42 +452,15 @@ pub enum DecisionLogError {
 /// long enough to be looked at after a crash.
 const UNDECIDED_KEPT: Duration = Duration::from_hours(1);
 
-/// What a page asks for, ready for a query: below which gid, and which part in hexadecimal digits.
-/// `None` if no gid can have that part.
-fn page_filter(page: &ListPage) -> Option<PageFilter> {
-    let before = page.before.map(|gid| *gid.as_uuid());
-    let Some(part) = page.part.clone().filter(|part| !part.is_empty()) else {
-        return Some(PageFilter { before, part: None, exact: None });
-    };
-    // Also keeps the wildcards of LIKE out of it.
-    let is_digits = part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    match part.len() {
-        _ if !is_digits => None,
-        // A whole gid is found by the key; comparing texts would read every row.
-        DIGITS => {
-            let exact = uuid::Uuid::parse_str(&part).ok()?;
-            Some(PageFilter { before, part: None, exact: Some(exact) })
-        }
-        0..DIGITS => Some(PageFilter { before, part: Some(part), exact: None }),
-        _ => None,
-    }
-}
+/// Heuristic outcomes that are cleared in one call at most.
+const CLEARED_MAX: u32 = 1000;
 
-/// A gid's hexadecimal digits.
-const DIGITS: usize = 32;
-
-/// See [`page_filter`].
-struct PageFilter {
-    before: Option<uuid::Uuid>,
-    /// Its beginning or end.
-    part: Option<String>,
-    exact: Option<uuid::Uuid>,
-}
-
+pub mod audit;
 mod batch;
 mod codec;
 pub mod contract;
 pub mod finisher;
+mod listing;
 pub mod memory;
 pub mod postgres;
 mod schema;
@@ -466,7 +468,11 @@ pub mod sqlite;
 mod status;
 pub mod writer;
 
+pub use audit::{AuditDraft, AuditEntry, AuditHash, AuditKind, AuditPage};
+pub use listing::{ListPage, StoredHeuristic, StoredState, StoredTransaction};
+use listing::{PageFilter, page_filter, whole_gids};
+pub use schema::schema_version;
 pub use status::{
-    DoubtedIncarnation, IncarnationStatus, LogEvent, LogEventKind, LogStatus, Release, Replication,
+    DoubtedIncarnation, IncarnationStatus, LogEvent, LogEventKind, LogProbe, LogStatus, Release, Replication,
     ServerIdentity, standbys_required,
 };

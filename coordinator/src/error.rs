@@ -38,12 +38,6 @@ pub(crate) enum ServiceError {
     /// A part of a gid that fits several transactions.
     #[error("{part:?} fits several transactions: give more digits")]
     Ambiguous { part: String },
-    /// Resolve of a transaction that is committed.
-    #[error("commit is decided already")]
-    AlreadyCommitted,
-    /// The register was asked, and its answer is missing: what was asked may happen yet.
-    #[error("the outcome is not known yet")]
-    OutcomeUnknown,
     /// A newer stream of the same participant instance took over.
     #[error("a newer stream of the same instance has taken over")]
     Superseded,
@@ -65,6 +59,9 @@ pub(crate) enum ServiceError {
     /// A stream broke; for our own log, its peer is gone.
     #[error("the stream broke: {why}")]
     Broken { why: String },
+    /// An operator's act was not done, or its end is not known: the code says which.
+    #[error("{message}")]
+    Act { code: ErrorCode, message: String },
     /// A broken contract of ours. May have happened.
     #[error("internal error; see the coordinator's log")]
     Internal,
@@ -101,14 +98,12 @@ impl ServiceError {
             Self::Refused(refusal) => refused(refusal),
             Self::NoTransaction { .. } => (ErrorCode::TransactionNotFound, None),
             Self::Ambiguous { .. } => (ErrorCode::AmbiguousGid, None),
-            Self::AlreadyCommitted => (ErrorCode::AlreadyCommitted, None),
             Self::Superseded => (ErrorCode::StreamSuperseded, None),
             Self::TooSlow => (ErrorCode::StreamTooSlow, Some(RETRY_AFTER)),
             Self::TooManyParticipants => (ErrorCode::TooManyParticipants, Some(RETRY_AFTER)),
             Self::LogAway { .. } | Self::LogFailed { .. } => (ErrorCode::LogUnavailable, Some(RETRY_AFTER)),
-            Self::OutcomeUnknown | Self::Stopped | Self::Broken { .. } => {
-                (ErrorCode::OutcomeUnknown, Some(RETRY_AFTER))
-            }
+            Self::Stopped | Self::Broken { .. } => (ErrorCode::OutcomeUnknown, Some(RETRY_AFTER)),
+            Self::Act { code, .. } => (*code, None),
             Self::Internal => (ErrorCode::Internal, None),
         }
     }

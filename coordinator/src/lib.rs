@@ -11,6 +11,7 @@
 //!   process that runs one inside itself (a test, the demo, a service).
 //! * [`config`] is parsed and checked once, and then trusted.
 //! * [`decision_log`] is the register of outcomes; [`open_log`] opens one by its URL.
+//! * [`trace`] hands out spans of traced transactions.
 //! * [`observe`] names every step that a crash could split.
 //!
 //! What is here is a *shell*: it carries out the orders of `pactum_core::coordinator` and reports
@@ -19,11 +20,16 @@
 pub mod config;
 pub mod decision_log;
 pub mod observe;
+pub mod operator;
+pub mod trace;
 
 mod connection;
+mod console;
 mod error;
+mod examine;
 mod journal;
 mod lifecycle;
+mod metrics;
 mod outbox;
 mod recovery;
 mod registry;

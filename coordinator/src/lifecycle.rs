@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::decision_log::{LogView, Replication};
 use crate::error::ServiceError;
+use crate::metrics::Recovery;
 
 /// What streams are told, first of all and at each change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) struct Lifecycle {
     /// Whether there ever was an incarnation of ours: since then it is known who else lives.
     has_begun: AtomicBool,
     log_available: watch::Sender<bool>,
+    recovery: watch::Sender<Recovery>,
     known: Mutex<Known>,
 }
 
@@ -87,6 +90,7 @@ impl Lifecycle {
             draining: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             log_available: watch::Sender::new(true),
+            recovery: watch::Sender::new(Recovery::default()),
             known: Mutex::default(),
         }
     }
@@ -191,6 +195,25 @@ impl Lifecycle {
     /// Why the log cannot be written, in its own words; none if it can.
     pub(crate) fn log_problem(&self) -> Option<Arc<str>> {
         self.known().problem.clone()
+    }
+
+    /// How recovery stands now.
+    pub(crate) fn recovery(&self) -> Recovery {
+        *self.recovery.borrow()
+    }
+
+    /// How recovery stands, and each change of it.
+    pub(crate) fn recovery_changes(&self) -> watch::Receiver<Recovery> {
+        self.recovery.subscribe()
+    }
+
+    /// Recovery has caught up, or has not; since when is kept from the first time that it had not.
+    pub(crate) fn recovery_stands(&self, is_behind: bool, stuck: usize) {
+        self.recovery.send_if_modified(|before| {
+            let since = before.behind_since.unwrap_or_else(Instant::now);
+            let now = Recovery { behind_since: is_behind.then_some(since), stuck };
+            std::mem::replace(before, now) != now
+        });
     }
 
     /// From now on nothing new is started here.

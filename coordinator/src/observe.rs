@@ -94,7 +94,7 @@ impl Step {
         } else if let Event::VoteReceived { id, branch, .. } = event {
             Some(Self::VoteReceived { gid: id.gid, branch: branch.id })
         } else if let Event::BranchFinished { id, branch, .. } = event {
-            Some(Self::BranchFinished { gid: id.gid, branch: *branch })
+            Some(Self::BranchFinished { gid: id.gid, branch: branch.id })
         } else {
             None
         }

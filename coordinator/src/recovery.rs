@@ -15,6 +15,7 @@
 //! holds. A record that cannot be read stops the recovery of its incarnation and is told as an
 //! error; it is never skipped (B10).
 
+mod audits;
 mod forgetting;
 mod pace;
 mod scan;
@@ -29,6 +30,7 @@ use pactum_core::coordinator::Event;
 use pactum_core::id::{Gid, Incarnation};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
+pub(crate) use audits::complete_for_ever;
 pub(crate) use forgetting::forget_for_ever;
 pub(crate) use takeover::Takeover;
 use watch::Watch;
@@ -36,6 +38,7 @@ use watch::Watch;
 use crate::decision_log::{DecisionLogError, LogView};
 use crate::journal::{Journal, chain};
 use crate::lifecycle::{Lifecycle, LogFacts, Member};
+use crate::metrics::Metrics;
 use crate::observe::{Observer, Step};
 use crate::shard::Shards;
 
@@ -45,6 +48,7 @@ pub(crate) struct Keeper {
     pub(crate) shards: Arc<Shards>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) observer: Observer,
+    pub(crate) metrics: Metrics,
     /// Where we serve, for others to read; empty if they cannot reach us.
     pub(crate) address: String,
     pub(crate) heartbeat: Duration,
@@ -88,6 +92,7 @@ impl Keeper {
             match self.start().await {
                 Ok((incarnation, view)) => {
                     tracing::info!(%incarnation, "incarnation started");
+                    self.metrics.incarnation_started();
                     // Known before anybody may ask: whom the shards do not know as live, they close.
                     let live = view.incarnations.iter().map(|seen| seen.incarnation).collect();
                     self.shards.tell_all(&Event::FloorRaised { floor: view.floor });
@@ -203,6 +208,7 @@ impl Keeper {
             match self.journal.log.end_incarnation(incarnation).await {
                 Ok(()) => {
                     tracing::info!(%incarnation, "incarnation ended: its heartbeat had stopped");
+                    self.metrics.took_over();
                     live.remove(&incarnation);
                 }
                 Err(error) => {

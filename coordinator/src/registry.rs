@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use pactum_core::id::{Branch, InstanceId, ResourceName};
 
@@ -23,6 +24,30 @@ pub(crate) struct Sessions {
     absent: HashMap<InstanceId, Absence>,
     absences: u64,
     by_resource: BTreeMap<ResourceName, Vec<Arc<Session>>>,
+    /// Since when nobody speaks for a resource any more, for people.
+    left: BTreeMap<ResourceName, Instant>,
+}
+
+/// Resources of which it is kept since when they are away. More are in no cluster that a person could
+/// look after; beyond it nothing is said of the one that left first.
+const LEFT_MAX: usize = 1024;
+
+/// Whom of a branch's resource an operator finds attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// The very instance that enlisted the branch.
+    Itself,
+    /// Another instance only.
+    Others,
+    /// Nobody, for so long; unknown if nobody ever was.
+    Nobody(Option<Duration>),
+}
+
+impl Presence {
+    /// Whether somebody speaks for the resource.
+    pub(crate) fn is_attached(self) -> bool {
+        matches!(self, Self::Itself | Self::Others)
+    }
 }
 
 /// One time that an instance was away.
@@ -55,10 +80,43 @@ impl Sessions {
         Self::from(self.by_resource.get(resource)?, turn)
     }
 
+    /// A session that is to execute something new for a resource: none that takes no new branches
+    /// while another one does. Another turn, another one.
+    pub(crate) fn for_new(&self, resource: &ResourceName, turn: usize) -> Option<&Session> {
+        let sessions = self.by_resource.get(resource)?;
+        let mut open = Self::open_from(sessions, turn);
+        open.clone().find(|session| !session.is_draining()).or_else(|| open.next())
+    }
+
+    /// The sessions that may be asked about a resource, in the order in which to ask them: first that
+    /// of the instance named, if it is there.
+    pub(crate) fn to_ask(&self, resource: &ResourceName, first: Option<InstanceId>) -> Vec<Arc<Session>> {
+        let mut open: Vec<Arc<Session>> =
+            self.of_resource(resource).filter(|session| !session.outbox.is_closed()).cloned().collect();
+        // Stable: the others stay in the order in which they attached.
+        open.sort_by_key(|session| Some(session.instance) != first);
+        open
+    }
+
+    /// Every session that speaks for a resource.
+    pub(crate) fn of_resource(&self, resource: &ResourceName) -> impl Iterator<Item = &Arc<Session>> {
+        self.by_resource.get(resource).into_iter().flatten()
+    }
+
+    /// Every resource that somebody speaks for, by name.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &ResourceName> {
+        self.by_resource.keys()
+    }
+
     /// The first open one from that place on, around.
     fn from(sessions: &[Arc<Session>], place: usize) -> Option<&Session> {
+        Self::open_from(sessions, place).next()
+    }
+
+    /// The open ones from that place on, around.
+    fn open_from(sessions: &[Arc<Session>], place: usize) -> impl Iterator<Item = &Session> + Clone {
         let (before, after) = sessions.split_at(place % sessions.len().max(1));
-        after.iter().chain(before).find(|session| !session.outbox.is_closed()).map(Arc::as_ref)
+        after.iter().chain(before).filter(|session| !session.outbox.is_closed()).map(Arc::as_ref)
     }
 
     /// All of them, one by one.
@@ -71,9 +129,28 @@ impl Sessions {
         self.by_instance.len()
     }
 
+    /// Who is there for a branch.
+    pub(crate) fn presence(&self, branch: &Branch) -> Presence {
+        match self.by_resource.get(&branch.resource) {
+            Some(sessions) if sessions.iter().any(|session| session.instance == branch.instance) => {
+                Presence::Itself
+            }
+            Some(_) => Presence::Others,
+            None => Presence::Nobody(self.left.get(&branch.resource).map(Instant::elapsed)),
+        }
+    }
+
     /// Whether some instance speaks for a resource.
     pub(crate) fn is_attached(&self, resource: &ResourceName) -> bool {
         self.by_resource.contains_key(resource)
+    }
+
+    fn note_left(&mut self, resource: &ResourceName) {
+        self.left.insert(resource.clone(), Instant::now());
+        if self.left.len() > LEFT_MAX {
+            let first = self.left.iter().min_by_key(|(_, at)| **at).map(|(resource, _)| resource.clone());
+            first.and_then(|first| self.left.remove(&first));
+        }
     }
 }
 
@@ -105,6 +182,7 @@ impl Registry {
                         for resource in session.resources.keys() {
                             let attached = sessions.by_resource.entry(resource.clone()).or_default();
                             attached.push(Arc::clone(session));
+                            sessions.left.remove(resource);
                         }
                         sessions.by_instance.insert(session.instance, Arc::clone(session));
                         sessions.absent.remove(&session.instance);
@@ -134,6 +212,7 @@ impl Registry {
                 attached.retain(|other| !is_it(other));
                 if attached.is_empty() {
                     sessions.by_resource.remove(resource);
+                    sessions.note_left(resource);
                 }
             }
         }

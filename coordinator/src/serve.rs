@@ -17,9 +17,11 @@ use tokio::time::{Instant, timeout_at};
 
 mod parts;
 mod ports;
+mod tls;
 
 use crate::config::{Config, ConfigError};
 use crate::connection::Listener;
+use crate::console::Gate;
 use crate::decision_log::finisher::{Finisher, FinisherConfig};
 use crate::decision_log::memory::MemoryLog;
 use crate::decision_log::postgres::{PostgresLog, PostgresLogOptions};
@@ -27,9 +29,11 @@ use crate::decision_log::sqlite::SqliteLog;
 use crate::decision_log::writer::{LogWriter, WriterConfig};
 use crate::decision_log::{DecisionLog, DecisionLogError};
 use crate::error::ServiceError;
+use crate::examine::Examiner;
 use crate::journal::{Journal, chain};
 use crate::lifecycle::Lifecycle;
-use crate::recovery::{Keeper, Takeover, forget_for_ever};
+use crate::metrics::Metrics;
+use crate::recovery::{Keeper, Takeover, complete_for_ever, forget_for_ever};
 use crate::registry::Registry;
 use crate::tasks::Tasks;
 use parts::{Fatal, Parts, advertised, report_health, start_shards};
@@ -123,6 +127,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The file of tokens for the admin address cannot be used. Nothing happened.
+    #[error("the tokens of the admin address cannot be used")]
+    AdminTokens(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A listener, or the TLS files' contents.
     #[error("the ports cannot be served")]
     Listen(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -183,11 +190,12 @@ impl Coordinator {
         config: Config,
     ) -> Result<Self, ServeError> {
         config.check()?;
-        let tls = ports::tls(&config)?;
+        let tls = tls::Files::read(&config)?;
         let bound = |listener: &L| listener.local_addr().map_err(|error| ServeError::Listen(error.into()));
         let (public, admin) = (bound(&listeners.public)?, bound(&listeners.admin)?);
         config.check_address(public)?;
-        config.check_address(admin)?;
+        config.check_admin_address(admin)?;
+        let gate = Gate::new(&config, admin).map_err(|error| ServeError::AdminTokens(error.into()))?;
 
         let tasks = Tasks::default();
         let (failed, failures) = tokio::sync::watch::channel(None);
@@ -197,12 +205,14 @@ impl Coordinator {
             undecided_always: config.prepare_record_after.is_zero(),
             ..WriterConfig::default()
         };
-        let writer = LogWriter::start(Arc::clone(&log), writer_config);
+        let metrics = Metrics::default();
+        let writer = LogWriter::start_measured(Arc::clone(&log), writer_config, metrics.log_meter());
         let finisher = Finisher::start(Arc::clone(&log), FinisherConfig::default());
         let journal = Journal::start(Arc::clone(&log), writer, finisher, &tasks);
         let fatal = Fatal { tasks: tasks.clone(), failed };
-        let shards = start_shards(&config, &journal, &registry, &lifecycle, &fatal);
-        let parts = Parts { journal, shards, registry, lifecycle, tasks };
+        let shards = start_shards(&config, &journal, &registry, &lifecycle, &fatal, &metrics);
+        let examiner = Examiner::new(Arc::clone(&registry), config.examine_timeout);
+        let parts = Parts { journal, shards, registry, lifecycle, examiner, tasks, metrics };
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let (membership, members) = tokio::sync::watch::channel(None);
@@ -211,6 +221,7 @@ impl Coordinator {
             shards: Arc::clone(&parts.shards),
             lifecycle: Arc::clone(&parts.lifecycle),
             observer: config.observer.clone(),
+            metrics: parts.metrics.clone(),
             address: advertised(&config, public),
             heartbeat: config.heartbeat,
             lease: config.lease,
@@ -220,6 +231,8 @@ impl Coordinator {
             journal: parts.journal.clone(),
             shards: Arc::clone(&parts.shards),
             registry: Arc::clone(&parts.registry),
+            lifecycle: Arc::clone(&parts.lifecycle),
+            metrics: parts.metrics.clone(),
             health: health.clone(),
             observer: config.observer.clone(),
             period: config.heartbeat,
@@ -229,11 +242,13 @@ impl Coordinator {
         let draining = Arc::clone(&parts.lifecycle);
         fatal.spawn("the keeper of the incarnation", move || draining.is_draining(), keeper.run());
         let draining = Arc::clone(&parts.lifecycle);
-        fatal.spawn("recovery", move || draining.is_draining(), takeover.run(members));
-        parts.tasks.spawn(forget_for_ever(log, config.retention));
+        fatal.spawn("recovery", move || draining.is_draining(), takeover.run(members.clone()));
+        parts.tasks.spawn(forget_for_ever(log, config.retention, parts.metrics.clone()));
         parts.tasks.spawn(report_health(Arc::clone(&parts.lifecycle), health));
 
-        let services = parts.services(&config);
+        let others = crate::metrics::routes(parts.monitoring(failures.clone()));
+        let services = parts.services(&config, gate, others);
+        parts.tasks.spawn(complete_for_ever(services.admin.clone(), members, config.lease));
         let served = Ports::serve(
             listeners,
             (public, admin),
@@ -275,6 +290,13 @@ impl Coordinator {
     /// Transactions that are not finished, about.
     pub fn transactions_open(&self) -> usize {
         self.parts.shards.open()
+    }
+
+    /// What a scrape of `/metrics` answers, in the Prometheus text format 0.0.4: for a process that
+    /// serves metrics of its own.
+    pub fn metrics(&self) -> String {
+        let monitoring = self.parts.monitoring(self.failures.clone());
+        monitoring.text().unwrap_or_default()
     }
 
     /// How often a contract was seen broken, by a peer, the log, or ourselves: 0 in a healthy

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pactum_core::coordinator::Event;
@@ -15,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::error::ServiceError;
+use crate::examine::{Answer, Examiner};
 use crate::lifecycle::Lifecycle;
+use crate::metrics::{Metrics, Reject, Shed};
 use crate::outbox::{BATCH_MESSAGES_MAX, NotTaken, Outbox};
 use crate::registry::{Absence, Registry};
 use crate::reply::ReplyTo;
@@ -30,6 +33,8 @@ pub(crate) struct Registration {
     pub(crate) identity: String,
     /// Whether it keeps a marker table.
     pub(crate) marker: bool,
+    /// Settings and versions that an operator may want to see.
+    pub(crate) settings: BTreeMap<String, String>,
 }
 
 /// Who a participant says it is.
@@ -49,6 +54,9 @@ pub(crate) struct Session {
     pub(crate) peer: String,
     pub(crate) attached_at: Instant,
     pub(crate) outbox: Outbox<ToParticipant>,
+    /// By its own word it takes no new branches.
+    draining: AtomicBool,
+    pub(crate) metrics: Metrics,
     /// Ordered to end.
     ended: CancellationToken,
     /// Ended, off the list, and none of its frames is handled any more.
@@ -62,6 +70,7 @@ impl Session {
         if self.outbox.push(ToParticipant(message)).is_ok() {
             return true;
         }
+        self.metrics.outbox_rejected(Reject::Cut);
         self.ended.cancel();
         false
     }
@@ -72,16 +81,51 @@ impl Session {
             Ok(()) => Sent::Yes,
             Err(NotTaken::Later) => Sent::Later,
             Err(NotTaken::Full | NotTaken::Closed) => {
+                self.metrics.outbox_rejected(Reject::Cut);
                 self.ended.cancel();
                 Sent::No
             }
         }
     }
 
+    /// Whether it has said that it takes no new branches.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     /// Ends the stream, so.
     pub(crate) fn end(&self, error: ServiceError) {
         self.outbox.close(Some(error));
         self.ended.cancel();
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// One without a stream, for a test that reads its outbox itself.
+    pub(crate) fn scripted(
+        instance: InstanceId,
+        resources: &[&ResourceName],
+        outbox: Outbox<ToParticipant>,
+    ) -> Arc<Self> {
+        let registration = Registration { identity: String::new(), marker: false, settings: BTreeMap::new() };
+        Arc::new(Self {
+            instance,
+            resources: resources.iter().map(|name| ((*name).clone(), registration.clone())).collect(),
+            version: String::new(),
+            peer: String::new(),
+            attached_at: Instant::now(),
+            outbox,
+            metrics: Metrics::default(),
+            draining: AtomicBool::new(false),
+            ended: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        })
+    }
+
+    /// It says whether it takes new branches.
+    pub(crate) fn says_draining(&self, draining: bool) {
+        self.draining.store(draining, Ordering::Relaxed);
     }
 }
 
@@ -102,7 +146,9 @@ pub(crate) struct SessionContext {
     pub(crate) shards: Arc<Shards>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) examiner: Examiner,
     pub(crate) tasks: Tasks,
+    pub(crate) metrics: Metrics,
     /// For the Hello to come.
     pub(crate) hello_timeout: Duration,
     /// See [`Config::participant_grace`](crate::Config::participant_grace).
@@ -132,6 +178,8 @@ impl SessionContext {
             peer,
             attached_at: Instant::now(),
             outbox,
+            draining: AtomicBool::new(false),
+            metrics: self.metrics.clone(),
             ended: CancellationToken::new(),
             gone: CancellationToken::new(),
         });
@@ -140,6 +188,7 @@ impl SessionContext {
         let mut standing = self.lifecycle.subscribe();
         session.send(wire::welcome_participant(&standing.borrow_and_update()));
         if let Err(error) = self.registry.attach(&session).await {
+            self.metrics.shed(Shed::Participants);
             tracing::warn!(peer = session.peer, %error, "a participant was turned away");
             session.end(error);
             return;
@@ -211,8 +260,15 @@ impl SessionContext {
             return Err(ServiceError::malformed("messages", "at most 1024 are taken"));
         }
         let mut inputs = Vec::with_capacity(messages.len());
+        let mut notices = Vec::new();
         for message in messages {
-            inputs.push(self.input(session, wire::from_participant(message)?)?);
+            match self.handed_on(session, wire::from_participant(message)?)? {
+                HandedOn::Input(gid, input) => inputs.push((gid, input)),
+                HandedOn::Notice(notice) => notices.push(notice),
+            }
+        }
+        for notice in notices {
+            self.noticed(session, notice);
         }
         // A stream that was ended while its frame waits for room is not waited for.
         tokio::select! {
@@ -222,11 +278,33 @@ impl SessionContext {
         Ok(())
     }
 
-    fn input(&self, session: &Arc<Session>, message: FromParticipant) -> Result<(Gid, Input), ServiceError> {
-        Ok(match message {
+    /// What the session itself takes in.
+    fn noticed(&self, session: &Arc<Session>, notice: Notice) {
+        match notice {
+            Notice::Answer { call_id, answer } => {
+                if !self.examiner.answered(session, call_id, answer) {
+                    tracing::debug!(instance = %session.instance, call_id, "an answer that nobody waits for");
+                }
+            }
+            Notice::Draining(draining) => {
+                if session.draining.swap(draining, Ordering::Relaxed) != draining {
+                    tracing::info!(instance = %session.instance, draining, "participant drains or resumes");
+                }
+            }
+        }
+    }
+
+    fn handed_on(&self, session: &Session, message: FromParticipant) -> Result<HandedOn, ServiceError> {
+        let (gid, input) = match message {
             FromParticipant::Fact(gid, event) => {
                 if let Event::VoteReceived { branch, .. } = &event {
                     speaks_as_itself(session, branch)?;
+                } else if let Event::BranchFinished { branch, .. }
+                | Event::BranchFailed { branch, .. }
+                | Event::RegisterAnswered { branch, .. } = &event
+                {
+                    // Phase 2 and the register may be served by another instance than the branch's own.
+                    speaks_for(session, branch)?;
                 }
                 (gid, Input::Event(event))
             }
@@ -249,8 +327,36 @@ impl SessionContext {
                 let event = Event::InquiryReceived { id, branch, evidence, request };
                 (id.gid, Input::Request(Request { gid: id.gid, starts: false, event, name: request, to }))
             }
-        })
+            FromParticipant::Answer { call_id, answer } => {
+                if let Answer::Examined(examined) = &answer
+                    && !session.resources.contains_key(&examined.resource)
+                {
+                    return Err(ServiceError::malformed("examined.resource", "it was not registered"));
+                }
+                return Ok(HandedOn::Notice(Notice::Answer { call_id, answer }));
+            }
+            FromParticipant::Draining(draining) => {
+                return Ok(HandedOn::Notice(Notice::Draining(draining)));
+            }
+        };
+        Ok(HandedOn::Input(gid, input))
     }
+}
+
+/// Where a message of a participant goes.
+enum HandedOn {
+    /// To the shard of that gid.
+    Input(Gid, Input),
+    /// No further.
+    Notice(Notice),
+}
+
+/// What a session itself takes in.
+enum Notice {
+    /// To a question or an order of an operator.
+    Answer { call_id: u64, answer: Answer },
+    /// Whether the participant takes new branches.
+    Draining(bool),
 }
 
 /// A branch is enlisted and voted for by its own instance, for a resource that this registered.
@@ -258,6 +364,11 @@ fn speaks_as_itself<'a>(session: &'a Session, branch: &Branch) -> Result<&'a Reg
     if branch.instance != session.instance {
         return Err(ServiceError::malformed("branch.instance", "it is not the stream's own"));
     }
+    speaks_for(session, branch)
+}
+
+/// Only for resources that were registered on this stream (G6).
+fn speaks_for<'a>(session: &'a Session, branch: &Branch) -> Result<&'a Registration, ServiceError> {
     let registration = session.resources.get(&branch.resource);
     registration
         .ok_or_else(|| ServiceError::malformed("branch.resource", "it was not registered on this stream"))

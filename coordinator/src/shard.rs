@@ -11,7 +11,9 @@
 //! ```
 
 mod backlog;
+mod course;
 mod handle;
+pub(crate) mod history;
 mod inspect;
 
 use std::collections::{HashMap, HashSet};
@@ -24,12 +26,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) use backlog::Backlog;
+pub(crate) use course::Courses;
 pub(crate) use handle::{Gauge, Input, Request, Shards};
-pub(crate) use inspect::{Inspect, Selection};
+pub(crate) use inspect::{Inspect, Phases, Selection};
 
 use crate::error::ServiceError;
 use crate::journal::ShardJournal;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::{Reject, Shed};
 use crate::observe::{Observer, Step};
 use crate::registry::{Registry, Sessions};
 use crate::reply::Waiting;
@@ -51,6 +55,8 @@ pub(crate) struct Shard {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) observer: Observer,
     pub(crate) gauge: Arc<Gauge>,
+    /// What is measured and told of them.
+    pub(crate) courses: Courses,
     /// Open transactions beyond this are not added to.
     pub(crate) open_max: usize,
     /// What the core's timestamps count from: the same for all shards.
@@ -96,9 +102,12 @@ impl Shard {
             for input in inputs.drain(..) {
                 self.take(input, now);
             }
+            self.courses.before_timeout(&self.core, now);
             self.core.handle_timeout(now);
+            self.courses.after_timeout(&self.core, now);
             self.carry_out(now);
             self.gauge.publish(self.core.len(), self.core.start_floor());
+            self.courses.publish();
         }
     }
 
@@ -130,6 +139,11 @@ impl Shard {
             }
             Input::Request(request) => self.request(request, now),
             Input::Inspect(inspect) => inspect.answer(&self.core, now),
+            Input::Steps(gid, reply) => {
+                if reply.send(self.courses.steps(gid)).is_err() {
+                    tracing::debug!("an operator hung up");
+                }
+            }
         }
     }
 
@@ -158,22 +172,26 @@ impl Shard {
         let turn = self.turn;
         let sessions = self.registry.sessions();
         for SubmittedBranch { branch, .. } in branches {
-            let chosen = sessions.any(&branch.resource, turn);
+            let chosen = sessions.for_new(&branch.resource, turn);
             branch.instance = chosen.map_or(InstanceId::NIL, |session| session.instance);
         }
     }
 
     /// Whether a transaction that is not open yet may be opened now.
     fn admits(&self, gid: Gid) -> Result<(), ServiceError> {
-        let refusal = if self.lifecycle.is_draining() {
-            ServiceError::Draining
+        let (refusal, shed) = if self.lifecycle.is_draining() {
+            (ServiceError::Draining, Shed::Draining)
         } else if self.core.len() >= self.open_max {
-            ServiceError::Shed { what: "too many open transactions" }
+            (ServiceError::Shed { what: "too many open transactions" }, Shed::Transactions)
         } else {
             return Ok(());
         };
         // What is open is in flight and is served, and what has ended is answered from memory (A5).
-        if self.core.knows(gid) { Ok(()) } else { Err(refusal) }
+        if self.core.knows(gid) {
+            return Ok(());
+        }
+        self.courses.metrics().shed(shed);
+        Err(refusal)
     }
 
     /// Tells the core a fact; answers whether it was legal.
@@ -181,7 +199,10 @@ impl Shard {
         if let Some(step) = Step::told_by(&event) {
             self.observer.saw(step);
         }
-        match self.core.handle_event(event, now) {
+        let (of, before) = (self.courses.saw(&event, now), self.core.len());
+        let told = self.core.handle_event(event, now);
+        self.courses.compare(of, self.own, before, &self.core, now);
+        match told {
             Ok(()) => true,
             Err(error) => {
                 self.gauge.count_violation();
@@ -196,12 +217,16 @@ impl Shard {
         let registry = Arc::clone(&self.registry);
         let sessions = registry.sessions();
         while let Some(command) = self.core.poll_command() {
+            self.courses.ordered(&command, now);
             match command {
                 Command::SendPrepare { id, branch, operation, one_phase, time_left, details } => {
                     let _span = branch_span(id, &branch).entered();
                     let target = sessions.of_instance(branch.instance, &branch.resource);
                     let sent = target.is_some_and(|session| {
-                        session.send(wire::prepare(id, &branch, operation, one_phase, time_left, &details))
+                        let traceparent = self.courses.traceparent(id.gid, branch.id);
+                        let traceparent = traceparent.unwrap_or_else(|| details.traceparent.to_string());
+                        let (branch, operation) = (&branch, operation);
+                        session.send(wire::prepare(id, branch, operation, one_phase, time_left, traceparent))
                     });
                     if sent {
                         tracing::debug!("prepare sent");
@@ -271,8 +296,11 @@ impl Shard {
         let is_new = attempt <= 1 && Some(order.id.incarnation) == self.own;
         match self.backlog.limit_for(&order, is_new).map(|below| order.send(sessions, attempt, below)) {
             Some(Sent::Yes) => self.decision_sent(&order),
-            Some(Sent::No) => {}
-            Some(Sent::Later) | None => self.backlog.push(order, Instant::now()),
+            Some(Sent::No) => self.courses.not_delivered(&order.branch, order.decision()),
+            Some(Sent::Later) | None => {
+                self.courses.metrics().outbox_rejected(Reject::Later);
+                self.backlog.push(order, Instant::now());
+            }
         }
     }
 
@@ -292,6 +320,7 @@ impl Shard {
         };
         let tells = to.tells_an_application();
         to.send(if answer == Answer::Refused(Refusal::LogUnavailable) {
+            self.courses.metrics().shed(Shed::Log);
             let why = self.lifecycle.log_problem();
             Err(ServiceError::LogAway { why: why.as_deref().unwrap_or("it has just come back").to_owned() })
         } else {

@@ -52,9 +52,9 @@ async fn c3_a_participant_that_goes_after_its_vote_is_waited_for() {
     b.vote_commit().await;
     let gid = uuid::Uuid::from_slice(&id.gid).unwrap().simple().to_string();
     until("its vote", async || {
-        let request = v1::InspectTransactionRequest { gid: gid.clone() };
+        let request = v1::InspectTransactionRequest { gid: gid.clone(), examine: false };
         let shown = node.admin.clone().inspect_transaction(request).await.unwrap().into_inner();
-        shown.transaction.unwrap().waits_for == "votes of bank-a"
+        shown.transaction.unwrap().waits_for.starts_with("votes of bank-a;")
     })
     .await;
     let instance = b.instance;

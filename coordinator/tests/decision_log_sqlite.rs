@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pactum_coordinator::decision_log::contract::{abort, commit, gid};
+use pactum_coordinator::decision_log::audit::verify;
+use pactum_coordinator::decision_log::contract::{abort, beginning, commit, end, gid};
 use pactum_coordinator::decision_log::sqlite::{self, SqliteLog};
-use pactum_coordinator::decision_log::{DecisionLog, DecisionLogError, Release};
+use pactum_coordinator::decision_log::{AuditKind, AuditPage, DecisionLog, DecisionLogError, Release};
 use pactum_core::id::Gid;
 use pactum_core::outcome::{LookUpResult, ProposalResult};
 use tempfile::TempDir;
@@ -153,6 +154,51 @@ async fn a_crash_between_the_two_halves_of_a_generation_is_no_rewind() {
     std::fs::remove_file(&beside).unwrap();
     let log = SqliteLog::open(&path).await.unwrap();
     assert_eq!(log.status().await.unwrap().switches, 1, "parted from its file, it may be any copy");
+}
+
+#[tokio::test]
+async fn the_audit_is_only_added_to_and_stands_after_a_restart() {
+    let (_directory, path) = directory();
+    let log = SqliteLog::open(&path).await.unwrap();
+    let begun = log.append_audit(&beginning(None, "1")).await.unwrap();
+    let ended = log.append_audit(&end(&begun, AuditKind::Done)).await.unwrap();
+    drop(log);
+    let_go(&path).await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut meddler = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    for (sql, word) in [
+        ("UPDATE audit SET reason = 'another'", "UPDATE is refused"),
+        ("DELETE FROM audit WHERE number = 2", "DELETE is refused"),
+        ("INSERT OR REPLACE INTO audit SELECT * FROM audit WHERE number = 1", "does not follow"),
+        (
+            "INSERT INTO audit SELECT 4, at, kind, begun, who, origin, act, target, reason, plan, state_before, \
+             state_after, result, incarnation, hash, hash FROM audit WHERE number = 2",
+            "does not follow",
+        ),
+        (
+            "INSERT INTO audit SELECT 3, at, kind, begun, who, origin, act, target, reason, plan, state_before, \
+             state_after, result, incarnation, hash, hash FROM audit WHERE number = 1",
+            "does not follow",
+        ),
+    ] {
+        let refused = sqlx::raw_sql(sql).execute(&mut meddler).await.unwrap_err().to_string();
+        assert!(refused.contains("the audit is") && refused.contains(word), "{sql}: {refused}");
+    }
+    sqlx::Connection::close(meddler).await.unwrap();
+    let log = SqliteLog::open(&path).await.unwrap();
+    assert_eq!(log.audit(AuditPage::After(0), 10).await.unwrap(), [begun, ended.clone()]);
+    let next = log.append_audit(&beginning(None, "2")).await.unwrap();
+    assert!(next.follows(Some(&ended)));
+    drop(log);
+    // Whoever owns the file can take the triggers off: then it shows.
+    let_go(&path).await;
+    let mut owner = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let sql = "DROP TRIGGER audit_refuses_delete; DELETE FROM audit WHERE number = 2";
+    sqlx::raw_sql(sql).execute(&mut owner).await.unwrap();
+    sqlx::Connection::close(owner).await.unwrap();
+    let log = SqliteLog::open(&path).await.unwrap();
+    let left = log.audit(AuditPage::After(0), 10).await.unwrap();
+    assert_eq!(verify(left.iter(), None).unwrap_err().number, 3);
 }
 
 /// A statement that ran and whose COMMIT fails: a deferred foreign key is checked only then.

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,8 +16,9 @@ use common::{Node, config, soon, until};
 use pactum_coordinator::decision_log::contract::{branch, commit, gid};
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::decision_log::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, LogStatus,
-    LogView, NumberedCommit, Release, StoredTransaction, UndecidedRecord,
+    AuditDraft, AuditEntry, AuditPage, DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate,
+    HeuristicRecord, ListPage, LogStatus, LogView, NumberedCommit, Release, StoredHeuristic,
+    StoredTransaction, UndecidedRecord,
 };
 use pactum_coordinator::{Coordinator, Listeners};
 use pactum_core::id::{Cluster, Gid, Incarnation};
@@ -147,6 +149,41 @@ impl DecisionLog for Partial {
 
     async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
         self.log.doubt_all(reason).await
+    }
+
+    async fn doubted_of(
+        &self,
+        incarnations: &[Incarnation],
+    ) -> Result<BTreeSet<Incarnation>, DecisionLogError> {
+        self.log.doubted_of(incarnations).await
+    }
+
+    async fn list_heuristics(
+        &self,
+        before: Option<Gid>,
+        limit: u32,
+    ) -> Result<Vec<StoredHeuristic>, DecisionLogError> {
+        self.log.list_heuristics(before, limit).await
+    }
+
+    async fn forget_heuristics(&self, gid: Gid) -> Result<u64, DecisionLogError> {
+        self.log.forget_heuristics(gid).await
+    }
+
+    async fn clear_agreeing_heuristics(&self) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        self.log.clear_agreeing_heuristics().await
+    }
+
+    async fn append_audit(&self, draft: &AuditDraft) -> Result<AuditEntry, DecisionLogError> {
+        self.log.append_audit(draft).await
+    }
+
+    async fn audit(&self, page: AuditPage, limit: u32) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.log.audit(page, limit).await
+    }
+
+    async fn unended_audits(&self) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.log.unended_audits().await
     }
 }
 

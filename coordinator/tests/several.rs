@@ -13,6 +13,9 @@ use pactum_coordinator::decision_log::DecisionLog as _;
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::observe::{Observer, Step};
 use pactum_core::id::Incarnation;
+use pactum_core::outcome::{Decision, LookUpResult};
+use pactum_core::vote::AbortKind;
+use pactum_proto::error::ErrorCode;
 use pactum_proto::v1;
 use v1::OutcomeState;
 
@@ -159,24 +162,26 @@ async fn g5_two_concurrent_resolves_agree() {
     owner.coordinator.kill();
     assert!(soon("the end of the call", commit).await.unwrap().is_err());
     log.end_incarnation(Incarnation::from_slice(&id.incarnation).unwrap()).await.unwrap();
-    let resolve = |node: &Node, reason: &'static str| {
-        let mut admin = node.admin.clone();
-        let request = v1::ResolveTransactionRequest { gid: gid.clone(), reason: reason.to_owned() };
-        async move { admin.resolve_transaction(request).await }
-    };
-    let mut reasons = Vec::new();
-    for (one, other) in [("one", "other"), ("one again", "other again")] {
-        let answers =
-            soon("the answers", async { tokio::join!(resolve(&first, one), resolve(&second, other)) }).await;
-        for answer in [answers.0, answers.1] {
-            let outcome = answer.unwrap().into_inner().outcome.unwrap();
-            assert_eq!(outcome.state(), OutcomeState::Aborted);
-            reasons.push(outcome.reason.unwrap().message);
-        }
+    // Whoever comes first has it decided, and his reason is the one that all are told.
+    let resolve =
+        async |node: &Node, reason: &'static str| node.act(common::acts::resolve(&id.gid), reason).await;
+    let (one, other) =
+        soon("the answers", async { tokio::join!(resolve(&first, "one"), resolve(&second, "other")) }).await;
+    assert!(one.is_ok() || other.is_ok(), "{one:?} {other:?}");
+    for refused in [one, other].iter().filter_map(|answer| answer.as_ref().err()) {
+        let code = common::acts::code(refused);
+        assert!(matches!(code, ErrorCode::PlanChanged | ErrorCode::NothingToDo), "{refused:?}");
     }
-    // Whoever came first has decided, and his reason is the one that all are told.
-    assert!(["one", "other"].contains(&reasons[0].as_str()), "{reasons:?}");
-    assert!(reasons.iter().all(|reason| *reason == reasons[0]), "{reasons:?}");
+    let stands = log.look_up(&[pactum_core::id::Gid::from_slice(&id.gid).unwrap()]).await.unwrap();
+    let [LookUpResult::Stands(record)] = stands.as_slice() else { panic!("an abort stands: {stands:?}") };
+    let reason = record.reason.as_ref().unwrap();
+    assert_eq!((record.decision, reason.kind), (Decision::Abort, AbortKind::Resolved));
+    assert!(["one", "other"].contains(&&*reason.message), "{reason:?}");
+    for node in [&first, &second] {
+        let again = resolve(node, "again").await.unwrap_err();
+        assert_eq!(common::acts::code(&again), ErrorCode::NothingToDo);
+        assert_eq!(node.outcome(&id, &[&in_a]).await, OutcomeState::Aborted);
+    }
     drop(a);
     first.end().await;
     second.end().await;

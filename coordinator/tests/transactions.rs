@@ -150,7 +150,8 @@ async fn one_branch_with_a_marker_commits_in_one_phase_and_writes_no_log() {
     let commit = node.commit(&id, &[&in_a], v1::Wait::Finished);
     assert!(a.prepare().await.one_phase);
     let register = Some(v1::register_answer::Register::Committed(true));
-    a.send(Up::RegisterAnswer(v1::RegisterAnswer { id: Some(id.clone()), branch: 1, register })).await;
+    let answer = v1::RegisterAnswer { id: Some(id.clone()), branch: Some(in_a.clone()), register };
+    a.send(Up::RegisterAnswer(answer)).await;
     assert_eq!(soon("the outcome", commit).await.unwrap().unwrap().state(), OutcomeState::Committed);
     assert_eq!(node.log.faults().writes(), 0);
     node.end().await;

@@ -55,7 +55,7 @@ impl Fixture for Files {
 async fn a_directory_of_files_keeps_the_contract() {
     let place = tempfile::tempdir().unwrap();
     let checked = contract(&Files { root: place.path().to_owned() }).await.unwrap();
-    assert_eq!(checked.len(), 18, "15 rules, and three about operations: {checked:?}");
+    assert_eq!(checked.len(), 23, "20 rules, and three about operations: {checked:?}");
     let unfinished = std::fs::read_dir(place.path().join("staged")).unwrap().count();
     assert_eq!(unfinished, 0, "every rule ends its branches");
 }

@@ -145,6 +145,24 @@ impl Participant {
         all
     }
 
+    /// Takes no new branches from now on: enlisting fails with [`EnlistError::Draining`], and one-shot
+    /// operations that were not begun are voted no. What is enlisted or prepared goes on to its end, and
+    /// every attached coordinator is told. Kept in this process alone, until [`resume`](Self::resume), or
+    /// until an operator says otherwise through a coordinator.
+    pub fn drain(&self) {
+        self.shared.set_draining(true);
+    }
+
+    /// Takes new branches again.
+    pub fn resume(&self) {
+        self.shared.set_draining(false);
+    }
+
+    /// Whether no new branches are taken: by [`drain`](Self::drain), or by an operator's word.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
+    }
+
     /// Takes no new branches, aborts those that are open, lets running hooks end for at most the
     /// grace, says what they came to, and detaches. Prepared branches stay prepared.
     pub async fn shutdown(self) {
@@ -316,6 +334,7 @@ impl ParticipantBuilder {
             quarantined: Mutex::default(),
             sessions: watch::Sender::new(statuses.enumerate().collect()),
             told: watch::Sender::new(BTreeMap::new()),
+            draining: watch::Sender::new(false),
             last_session: AtomicU64::new(0),
             stop: CancellationToken::new(),
         });

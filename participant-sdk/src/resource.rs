@@ -6,12 +6,17 @@
 //! never asks a hook to undo a decision. A panic in a hook is a *no* at prepare and a failure
 //! to be repeated at commit and abort.
 
+mod examine;
 pub mod postgres;
 
+pub use self::examine::{
+    BLOCKED_SESSIONS_MAX, BlockedSession, BranchFinding, BranchPresence, BranchQuestion, PreparedFindings,
+};
 pub use self::postgres::{
     BeginOptions, BranchError, NoVote, OperationFuture, PostgresBranch, PostgresResource,
 };
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::time::Instant;
@@ -93,6 +98,72 @@ pub trait Resource: Send + Sync + 'static {
         cluster: &Cluster,
     ) -> impl Future<Output = Result<Vec<PreparedBranch>, HookError>> + Send;
 
+    /// Says what is held here of each of these branches of one cluster, for an operator. Changes nothing.
+    /// Runs beside the other hooks, also for a branch for which one of them runs at that moment, and its
+    /// future is dropped if it takes longer than a few seconds: so it must not take what those need.
+    /// One finding for each question, in any order; a branch without one counts as unknown.
+    ///
+    /// By default what [`recover`](Self::recover) lists is prepared, and of the rest nothing is known.
+    ///
+    /// # Errors
+    /// Nothing could be found out, with why.
+    fn examine(
+        &self,
+        questions: &[BranchQuestion],
+    ) -> impl Future<Output = Result<Vec<BranchFinding>, HookError>> + Send {
+        async move {
+            let Some(first) = questions.first() else { return Ok(Vec::new()) };
+            let listed = self.recover(&first.name.cluster).await?;
+            let find =
+                |question: &BranchQuestion| match listed.iter().find(|listed| listed.name == question.name) {
+                    Some(found) => found.clone().into(),
+                    None => BranchFinding::new(question.name.clone(), BranchPresence::Unknown)
+                        .with_note("it is not listed as prepared, and this resource keeps no evidence"),
+                };
+            Ok(questions.iter().map(find).collect())
+        }
+    }
+
+    /// Says of everything that is prepared here for the cluster what [`examine`](Self::examine) says, the
+    /// oldest first, and at most `limit`. As that in all else.
+    ///
+    /// By default this is what [`recover`](Self::recover) lists.
+    ///
+    /// # Errors
+    /// The list could not be had, with why.
+    fn examine_all(
+        &self,
+        cluster: &Cluster,
+        limit: usize,
+    ) -> impl Future<Output = Result<PreparedFindings, HookError>> + Send {
+        async move {
+            let listed = self.recover(cluster).await?;
+            Ok(PreparedFindings::first(limit, listed.into_iter().map(BranchFinding::from)))
+        }
+    }
+
+    /// Ends the execution `prepared` of a branch as an operator says, with or without effect, whatever is
+    /// decided, and says how the branch stands then. If that execution is not prepared, nothing is
+    /// done: one that had ended before is told as it ended, by evidence. What is told as committed or
+    /// aborted is durable; if an answer was lost on the way it is found out, or told as unknown. A
+    /// later [`commit`](Self::commit) or [`abort`](Self::abort) of the branch must find it out too.
+    ///
+    /// Runs beside the other hooks. By default this is refused.
+    ///
+    /// # Errors
+    /// Nothing was done, with why.
+    fn overrule(
+        &self,
+        branch: &BranchContext,
+        prepared: &Evidence,
+        commit: bool,
+    ) -> impl Future<Output = Result<BranchPresence, HookError>> + Send {
+        let _ = (branch, prepared, commit);
+        std::future::ready(Err(HookError::new(
+            "this resource cannot be overruled by Pactum: end the branch with the resource's own tools",
+        )))
+    }
+
     /// The branch has ended and nothing about it need be kept. May never be called.
     fn forget(&self, branch: &BranchContext) -> impl Future<Output = ()> + Send {
         let _ = branch;
@@ -122,13 +193,44 @@ pub trait Resource: Send + Sync + 'static {
 }
 
 /// What a resource is, as the coordinator is told at attach.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use pactum::resource::Registration;
+///
+/// let registration = Registration::new("files:/srv/orders").with_setting("format", "2");
+/// assert!(!registration.marker);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Registration {
     /// Tells this resource from a copy: for PostgreSQL the system identifier and database.
     /// At most 256 bytes.
     pub identity: String,
     /// Whether it keeps a marker table, so that a transaction of one branch needs no log row.
     pub marker: bool,
+    /// Settings and versions that an operator may want to see, for example `server_version`. The first
+    /// 32 are told; keys are cut to 64 bytes and values to 256. Never put a secret here.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Registration {
+    /// A resource of that identity, without a marker table.
+    pub fn new(identity: impl Into<String>) -> Self {
+        Self { identity: identity.into(), ..Self::default() }
+    }
+
+    /// The same with a marker table, or without one.
+    #[must_use]
+    pub fn with_marker(self, marker: bool) -> Self {
+        Self { marker, ..self }
+    }
+
+    /// The same with one more setting for people to see.
+    #[must_use]
+    pub fn with_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.insert(name.into(), value.into());
+        self
+    }
 }
 
 /// One branch, as the hooks get it.
@@ -156,6 +258,12 @@ pub struct PreparedBranch {
     pub name: PreparedName,
     /// The execution that is prepared.
     pub evidence: Evidence,
+}
+
+impl From<PreparedBranch> for BranchFinding {
+    fn from(prepared: PreparedBranch) -> Self {
+        Self::prepared(prepared.name, prepared.evidence)
+    }
 }
 
 /// A hook that did not do what it was asked, or may not have.

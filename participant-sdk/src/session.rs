@@ -18,6 +18,7 @@ mod enlists;
 pub(crate) mod hooks;
 mod inquiries;
 pub(crate) mod members;
+mod operators;
 mod owners;
 mod peers;
 pub(crate) mod scan;
@@ -61,6 +62,8 @@ pub(crate) enum Input {
     HookEnded(Event),
     /// A scan found branches.
     Found(Vec<Event>),
+    /// What an operator asked is answered.
+    Answered { to: SessionId, message: v1::ParticipantMessage },
     /// Local work is to be enlisted.
     Enlist { id: TransactionId, resource: ResourceName, branch: BranchId, deadline: Instant, reply: Reply },
     /// Take nothing new, end what is open, and say when no hook runs any more.
@@ -84,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: watch::Sender<BTreeMap<usize, SessionStatus>>,
     /// Whom each attached coordinator names.
     pub(crate) told: watch::Sender<BTreeMap<usize, Vec<Member>>>,
+    /// Whether no new branches are taken.
+    pub(crate) draining: watch::Sender<bool>,
     pub(crate) last_session: AtomicU64,
     /// Cancelled when everything shall end.
     pub(crate) stop: CancellationToken,
@@ -92,6 +97,14 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn cluster(&self) -> Option<Cluster> {
         self.cluster.borrow().clone()
+    }
+
+    pub(crate) fn set_draining(&self, draining: bool) {
+        self.draining.send_if_modified(|now| std::mem::replace(now, draining) != draining);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// What the resource said of itself at its last check.

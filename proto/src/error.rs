@@ -128,6 +128,27 @@ table! {
     Internal = 22, "INTERNAL", Internal,
         "A broken contract inside Pactum. What was asked may have happened.",
         "Please report it, with the coordinator's log of that time.";
+    PlanChanged = 23, "PLAN_CHANGED", FailedPrecondition,
+        "The state is not the one that the act was planned for: it moved on by itself, or another operator was first. Nothing happened.",
+        "Look again: the new plan says what has changed. Then act on that, or leave it.";
+    NothingToDo = 24, "NOTHING_TO_DO", FailedPrecondition,
+        "What the act would bring about is so already. Nothing happened.",
+        "Nothing: `pactum tx show` shows how it stands.";
+    CommitAheadOfDecision = 25, "COMMIT_AHEAD_OF_DECISION", FailedPrecondition,
+        "The transaction is undecided and the log can be asked: a branch committed by hand now could contradict the decision. Nothing happened.",
+        "Wait for the decision, or have it made: `pactum tx resolve` closes it with abort.";
+    AgreesWithDecision = 26, "AGREES_WITH_DECISION", FailedPrecondition,
+        "The decision is what was asked for: it is being carried out and needs no overruling. Nothing happened.",
+        "`pactum tx retry` has it tried now.";
+    BranchMayBePrepared = 27, "BRANCH_MAY_BE_PREPARED", FailedPrecondition,
+        "A branch of the transaction is prepared in its database, or may be: to forget its decision now could leave it there for ever. Nothing happened.",
+        "Let the branch end, or end it with `pactum tx overrule`; then forget.";
+    ParticipantSilent = 28, "PARTICIPANT_SILENT", Unavailable,
+        "No participant of the resource answered, so that nothing is known of its database. Nothing happened.",
+        "Repeat it when the participant is back: `pactum participant list`. Where it stays away, `pactum branch list --database URL` looks by itself.";
+    Unauthenticated = 29, "UNAUTHENTICATED", Unauthenticated,
+        "The admin address asks for a token, and none was given, or one that is unknown. Nothing happened.",
+        "Give --token-file or PACTUM_TOKEN_FILE; `pactum token create` makes one.";
     ConfigInvalid = 30, "CONFIG_INVALID", InvalidArgument,
         "The configuration is wrong: an unknown key, a malformed value, or settings that contradict each other.",
         "Correct the key that the message names.";
@@ -167,6 +188,18 @@ table! {
     PostgresMissing = 42, "POSTGRES_MISSING", FailedPrecondition,
         "A throw-away PostgreSQL server was asked for, and could not be started from the binaries on this machine.",
         "Install PostgreSQL's server (Debian: apt-get install postgresql), or give the URL of a running one.";
+    PermissionDenied = 43, "PERMISSION_DENIED", PermissionDenied,
+        "The token is that of a viewer, who may look and not act; or the coordinator's admin address is read-only. Nothing happened.",
+        "Ask an operator, or use an operator's token.";
+    BranchNotPrepared = 44, "BRANCH_NOT_PREPARED", FailedPrecondition,
+        "The branch is not prepared in its database, or not by the execution that was meant: there is nothing to end by hand. Nothing happened.",
+        "`pactum tx show` says what its database says of it.";
+    InQuarantine = 45, "IN_QUARANTINE", FailedPrecondition,
+        "The log went back in time, or has forgotten the transaction: what it lacks proves nothing, so that nobody concludes abort. Nothing happened.",
+        "Compare the databases by hand; then `pactum tx overrule` ends a branch, or `pactum quarantine release` says that no commit is missing.";
+    AuditBroken = 46, "AUDIT_BROKEN", DataLoss,
+        "The audit's entries do not form a chain: one was changed, removed or put in from outside.",
+        "Keep what there is. Compare with an earlier export, and find out who can write to the log's database.";
 }
 
 impl ErrorCode {

@@ -137,7 +137,7 @@ class Participant:
         self.send(vote=vote)
 
     def finish(self, decision, outcome):
-        finished = p.Finished(id=decision.id, branch=decision.branch.id, outcome=outcome)
+        finished = p.Finished(id=decision.id, branch=decision.branch, outcome=outcome)
         self.ends[key(decision)] = finished
         self.send(finished=finished)
 

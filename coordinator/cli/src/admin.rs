@@ -1,5 +1,8 @@
-//! Calls to the admin address of a running coordinator: connecting, time limits, and what each
-//! kind of error means for the person who typed the command.
+//! Calls to the admin address of a running coordinator: connecting, the token, time limits, and what
+//! each kind of error means for the person who typed the command.
+
+mod page;
+mod token;
 
 use std::error::Error;
 use std::future::Future;
@@ -8,6 +11,7 @@ use std::time::Duration;
 
 use pactum_proto::error::ErrorCode;
 use pactum_proto::v1::admin_service_client::AdminServiceClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Response, Status};
 use tonic_types::StatusExt;
@@ -15,14 +19,23 @@ use tonic_types::StatusExt;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::{Failure, StableCode};
+use token::Token;
+
+/// A client that shows the token, if there is one, with each call.
+pub(crate) type AdminClient = AdminServiceClient<InterceptedService<Channel, Token>>;
 
 /// A connection to a coordinator's admin service.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
-    pub(crate) client: AdminServiceClient<Channel>,
+    pub(crate) client: AdminClient,
     timeout: Duration,
     server: String,
+    channel: Channel,
+    token: Token,
 }
+
+/// The largest answer that is taken: enough for the largest page.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// What a call may have done if its answer is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +66,7 @@ impl Admin {
             }
             _ => return Err(malformed()),
         };
+        let token = Token::of(global, endpoint.uri()).await?;
         let cannot_connect = || {
             Failure::new(Exit::CannotConnect, format!("no connection to {server}")).code(ErrorCode::CannotConnect).next(
                 "start one with `pactum dev`, or say where it is with --server (the admin port, 7601 by default)",
@@ -68,7 +82,10 @@ impl Admin {
                     .because(&elapsed));
             }
         };
-        Ok(Self { client: AdminServiceClient::new(channel), timeout: global.timeout, server })
+        // A page of a thousand transactions with all their steps outgrows the usual 4 MiB.
+        let client = AdminServiceClient::with_interceptor(channel.clone(), token.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { client, timeout: global.timeout, server, channel, token })
     }
 
     /// Waits for an answer, at most for `--timeout`.
@@ -81,6 +98,17 @@ impl Admin {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.failure(effect, &status)),
             Err(_elapsed) => Err(self.deadline(effect)),
+        }
+    }
+
+    /// Reads a page of the admin address, for example `/metrics`; shows the token with it.
+    pub(crate) async fn get(&self, path: &str) -> Result<String, Failure> {
+        let asked = tokio::time::timeout(self.timeout, page::get(self.channel.clone(), &self.token, path));
+        match asked.await {
+            Ok(answer) => answer.map_err(|problem| {
+                Failure::new(Exit::Failed, format!("{path} of {} cannot be read", self.server)).cause(problem)
+            }),
+            Err(_elapsed) => Err(self.deadline(Effect::None)),
         }
     }
 

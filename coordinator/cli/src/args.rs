@@ -1,5 +1,8 @@
 //! What can be typed: global options and subcommands. The options of a subcommand stand beside it.
 
+#[cfg(test)]
+mod reference;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,12 +36,37 @@ pub(crate) enum Command {
     /// See and settle transactions
     #[command(subcommand)]
     Tx(command::tx::Tx),
-    /// See participants
+    /// See prepared branches that nobody takes care of, and release them
+    #[command(subcommand)]
+    Quarantine(command::quarantine::Quarantine),
+    /// See branches that ended without the decision
+    #[command(subcommand)]
+    Heuristic(command::heuristic::Heuristic),
+    /// See participants, and have them take no new branches
     #[command(subcommand)]
     Participant(command::participant::ParticipantCommand),
+    /// See, export and verify what operators did
+    #[command(subcommand)]
+    Audit(command::audit::Audit),
+    /// Make and revoke operators' tokens
+    #[command(subcommand)]
+    Token(command::token::Token),
     /// Prepare a decision log
     #[command(subcommand)]
     Log(command::log::Log),
+    /// See and end a database's prepared branches by itself, where no coordinator runs
+    #[command(subcommand)]
+    Branch(command::branch::Branch),
+    /// Say whether a coordinator is well, for monitoring: exits with 0 ok, 1 warning, 2 critical, 3 unknown
+    Check(command::check::Check),
+    /// Look for what is wrong or will be: coordinator, log, participants, certificates
+    Doctor(command::doctor::Doctor),
+    /// Gather what others need to help
+    #[command(subcommand)]
+    Debug(command::debug::Debug),
+    /// See what a coordinator is or would be set to, and why
+    #[command(subcommand)]
+    Config(command::config::ConfigCommand),
     /// Say what an error code means and what to do
     Explain(command::explain::Explain),
     /// Print completions for a shell
@@ -86,6 +114,15 @@ pub(crate) struct Global {
     /// The key of our own certificate (PEM)
     #[arg(long, global = true, env = "PACTUM_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// A file that holds the token to show to the coordinator; `pactum token create` makes one
+    #[arg(long, global = true, env = "PACTUM_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// How times look in tables; without it ages are relative and moments are in ISO 8601
+    #[arg(long, global = true, env = "PACTUM_TIME", value_name = "FORM")]
+    pub(crate) time: Option<TimeForm>,
+    /// Never ask: a command that would ask fails instead
+    #[arg(long, global = true, env = "PACTUM_NO_INPUT")]
+    pub(crate) no_input: bool,
     /// Only data and errors: no hints, no progress
     #[arg(short, long, global = true, env = "PACTUM_QUIET")]
     pub(crate) quiet: bool,
@@ -106,6 +143,17 @@ pub(crate) enum Format {
     Json,
     /// One JSON document a line.
     Jsonl,
+}
+
+/// How times look in tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TimeForm {
+    /// 6m12s.
+    Relative,
+    /// 2026-01-31T02:41:18Z.
+    Iso,
+    /// Seconds since 1970.
+    Unix,
 }
 
 /// When to colour.

@@ -5,7 +5,7 @@
 //! setting that is silently ignored is found out in the worst hour. The log's URL may hold a
 //! password, so it can also come from a file, and no error shows it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use config::{Environment, File, FileFormat};
@@ -26,6 +26,10 @@ const OTHERS: &[&str] = &[
     "PACTUM_TLS_CA",
     "PACTUM_TLS_CERT",
     "PACTUM_TLS_KEY",
+    "PACTUM_TOKEN_FILE",
+    "PACTUM_TOKENS_FILE",
+    "PACTUM_TIME",
+    "PACTUM_NO_INPUT",
     "PACTUM_QUIET",
     "PACTUM_VERBOSE",
     "PACTUM_LOG_LEVEL",
@@ -34,6 +38,12 @@ const OTHERS: &[&str] = &[
     "PACTUM_CONFIG",
     "PACTUM_READY_FILE",
     "PACTUM_DATA",
+    "PACTUM_CHECK_FORMAT",
+    "PACTUM_DATABASE",
+    "PACTUM_DATABASE_FILE",
+    "PACTUM_CHECK_FORMAT",
+    "PACTUM_WHO",
+    "PACTUM_YES",
     "PACTUM_POSTGRES_BIN",
 ];
 
@@ -51,6 +61,8 @@ pub(crate) struct Sources {
     pub(crate) log_file: Option<PathBuf>,
     /// From the command line: dotted keys and their values.
     pub(crate) flags: Vec<(String, String)>,
+    /// The origin of a flag's value, by key; without one it was typed as `--set`.
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 impl Sources {
@@ -63,9 +75,31 @@ impl Sources {
             .collect()
     }
 
-    /// Reads all sources, and checks the outcome.
+    /// Reads all sources, and checks the outcome. Each value's origin goes with it: the last source that
+    /// gave one.
     pub(crate) fn load(self) -> Result<Config, Failure> {
+        let config = self.read()?;
+        config.check().map_err(|error| {
+            let failure = Failure::usage("the configuration cannot be served with").because(&error);
+            if matches!(error, ConfigError::Plaintext { .. }) {
+                failure.code(ErrorCode::UnsafeAddress).next(
+                    "give --tls-cert and --tls-key, or --unsafe-plaintext on a network where everybody may decide transactions",
+                )
+            } else if matches!(error, ConfigError::AdminOpen { .. }) {
+                failure.code(ErrorCode::UnsafeAddress).next(
+                    "give TLS and admin_tokens (`pactum token create` makes one), or listen on loopback; unsafe_admin = true lets everybody act",
+                )
+            } else {
+                failure
+            }
+        })?;
+        Ok(config)
+    }
+
+    /// Reads all sources, without checking whether the outcome can be served with.
+    pub(crate) fn read(self) -> Result<Config, Failure> {
         let mut builder = config::Config::builder();
+        let mut origins = BTreeMap::new();
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|error| {
                 Failure::usage(format!("the configuration file {} cannot be read", path.display()))
@@ -73,14 +107,21 @@ impl Sources {
             })?;
             // Parsed by itself first, so that a mistake in it is told with its path.
             let alone = config::Config::builder().add_source(File::from_str(&text, FileFormat::Toml));
-            alone
+            let alone = alone
                 .build()
-                .map_err(|error| Failure::usage(format!("{} is not TOML", path.display())).because(&error))?
+                .map_err(|error| Failure::usage(format!("{} is not TOML", path.display())).because(&error))?;
+            for key in keys_of(&alone) {
+                origins.insert(key, format!("file {}", path.display()));
+            }
+            alone
                 .try_deserialize::<Config>()
                 .map_err(|error| problem(&format!("in {}", path.display()), &error))?;
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
         let settings = self.settings_of_environment()?;
+        for name in settings.keys() {
+            origins.insert(key_of(name), format!("environment {name}"));
+        }
         builder = builder.add_source(
             Environment::with_prefix("PACTUM").prefix_separator("_").separator("__").source(Some(settings)),
         );
@@ -89,28 +130,22 @@ impl Sources {
                 Failure::usage(format!("the file {} with the log's URL cannot be read", path.display()))
                     .because(&error)
             })?;
+            origins.insert("log".to_owned(), format!("file {}", path.display()));
             builder = set(builder, "log", url.trim())?;
         }
         for (key, value) in &self.flags {
             if !is_setting(key) {
                 return Err(unknown(&format!("--set {key}"), key));
             }
+            let option = self.options.get(key).map_or("option --set", String::as_str);
+            origins.insert(key.clone(), option.to_owned());
             builder = set(builder, key, value)?;
         }
-        let config: Config = builder
+        let mut config: Config = builder
             .build()
             .and_then(config::Config::try_deserialize)
             .map_err(|error| problem("in the settings", &error))?;
-        config.check().map_err(|error| {
-            let failure = Failure::usage("the configuration cannot be served with").because(&error);
-            if matches!(error, ConfigError::Plaintext { .. }) {
-                failure.code(ErrorCode::UnsafeAddress).next(
-                    "give --tls-cert and --tls-key, or --unsafe-plaintext on a network where everybody may decide transactions",
-                )
-            } else {
-                failure
-            }
-        })?;
+        config.origins = origins;
         Ok(config)
     }
 
@@ -120,10 +155,7 @@ impl Sources {
             if OTHERS.contains(&name.as_str()) || name.starts_with(TEST_PREFIX) {
                 continue;
             }
-            let Some(key) = name.strip_prefix("PACTUM_").map(|key| key.to_lowercase().replace("__", "."))
-            else {
-                continue;
-            };
+            let key = key_of(name);
             if !is_setting(&key) {
                 return Err(unknown(name, &key));
             }
@@ -131,6 +163,24 @@ impl Sources {
         }
         Ok(settings)
     }
+}
+
+/// The key that a variable sets.
+fn key_of(variable: &str) -> String {
+    variable.strip_prefix("PACTUM_").unwrap_or(variable).to_lowercase().replace("__", ".")
+}
+
+/// The keys that a file sets, dotted.
+fn keys_of(file: &config::Config) -> Vec<String> {
+    let value = file.clone().try_deserialize::<serde_json::Value>().unwrap_or_default();
+    let mut keys = Vec::new();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value.as_object() {
+            Some(parts) => keys.extend(parts.keys().map(|part| format!("{key}.{part}"))),
+            None => keys.push(key.clone()),
+        }
+    }
+    keys
 }
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
@@ -218,14 +268,29 @@ mod tests {
                 ("PACTUM_SERVER", "x"),
             ]),
             log_file: None,
-            flags: vec![("lease".into(), "6s".into())],
+            flags: vec![("lease".into(), "6s".into()), ("drain".into(), "9s".into())],
+            options: BTreeMap::from([("drain".into(), "option --drain".into())]),
         };
         let config = sources.load().unwrap();
+        let path = file.path().display();
+        for (key, origin) in [
+            ("lease", "option --set".to_owned()),
+            ("drain", "option --drain".to_owned()),
+            ("shards", "environment PACTUM_SHARDS".to_owned()),
+            ("heartbeat", format!("file {path}")),
+            ("retry_cap", format!("file {path}")),
+            ("retention", "default".to_owned()),
+        ] {
+            let settings = config.settings();
+            let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+            assert_eq!(setting.origin, origin, "{key}");
+        }
         assert_eq!(config.lease, Duration::from_secs(6));
         assert_eq!(config.shards, 5);
         assert_eq!(config.heartbeat, Duration::from_millis(1500));
         assert_eq!(config.retry_cap, Duration::from_secs(9));
-        assert_eq!(config.drain, Config::default().drain);
+        assert_eq!(config.drain, Duration::from_secs(9));
+        assert_eq!(config.retention, Config::default().retention);
     }
 
     #[test]
@@ -245,14 +310,39 @@ mod tests {
         assert!(in_flags.load().unwrap_err().to_string().contains("tls.sert"));
     }
 
+    /// One that is not would stop `serve` wherever it is set for another command.
+    #[test]
+    fn every_variable_of_the_command_is_known_as_no_setting_or_as_one() {
+        use clap::CommandFactory;
+
+        fn variables(command: &clap::Command, found: &mut BTreeSet<String>) {
+            let of = |arg: &clap::Arg| Some(arg.get_env()?.to_str()?.to_owned());
+            found.extend(command.get_arguments().filter_map(of));
+            command.get_subcommands().for_each(|command| variables(command, found));
+        }
+        let mut found = BTreeSet::new();
+        variables(&crate::args::Cli::command(), &mut found);
+        assert!(found.len() > 15, "{found:?}");
+        for variable in found {
+            let known = OTHERS.contains(&variable.as_str()) || is_setting(&key_of(&variable));
+            assert!(known, "{variable}");
+        }
+    }
+
     #[test]
     fn nested_keys_are_joined_by_double_underscores() {
         let sources = Sources {
             environment: environment(&[("PACTUM_TLS__CERTIFICATE", "c.pem"), ("PACTUM_TLS__KEY", "k.pem")]),
             ..Sources::default()
         };
-        let tls = sources.load().unwrap().tls.unwrap();
-        assert_eq!(tls.certificate, PathBuf::from("c.pem"));
+        let config = sources.load().unwrap();
+        assert_eq!(config.origins["tls.key"], "environment PACTUM_TLS__KEY");
+        assert_eq!(config.tls.unwrap().certificate, PathBuf::from("c.pem"));
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[tls]\ncertificate = 'c.pem'\nkey = 'k.pem'").unwrap();
+        let config = Sources { file: Some(file.path().to_owned()), ..Sources::default() }.load().unwrap();
+        assert_eq!(config.origins["tls.key"], format!("file {}", file.path().display()));
     }
 
     #[test]
@@ -266,6 +356,7 @@ mod tests {
         };
         let config = sources.load().unwrap();
         assert_eq!(config.log.as_ref().unwrap().reveal(), "postgres://u:canary@h/db");
+        assert_eq!(config.origins["log"], format!("file {}", file.path().display()));
         assert!(!format!("{config:?}").contains("canary"));
 
         let wrong = Sources {

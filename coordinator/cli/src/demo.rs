@@ -1,4 +1,4 @@
-//! `pactum demo transfer`: a whole system in one command.
+//! `pactum demo`: whole systems in one command. This is the one of `demo transfer`:
 //!
 //! ```text
 //!  pactum demo transfer (the application)        children: this program again, one process each
@@ -11,11 +11,13 @@
 //! * [`process`]: starts children, hears them, starts a killed one again. [`wire`]: what parent and
 //!   children say to each other. [`child`]: what a child does with it. [`bank`]: the banks.
 //! * [`workload`]: the transfers. [`steps`]: who did what when. [`summary`]: what came of it.
+//! * [`outage`]: the same parts as another scene, `demo outage`, for operators to practise on.
 //!
 //! A child ends when its stdin ends, so that none outlives the command, however that ends.
 
 pub(crate) mod bank;
 pub(crate) mod child;
+pub(crate) mod outage;
 mod place;
 mod process;
 pub(crate) mod run;

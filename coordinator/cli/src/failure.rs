@@ -101,10 +101,29 @@ impl Failure {
         self
     }
 
-    /// Ends with another number.
-    pub(crate) fn with_exit(mut self, exit: Exit) -> Self {
-        self.exit = exit;
+    /// Says which of several things it is about, unless the sentence does.
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        if !self.told.sentence.contains(what) {
+            self.told.sentence = format!("{what}: {}", self.told.sentence);
+        }
         self
+    }
+
+    /// Whether it carries that stable code.
+    pub(crate) fn is(&self, code: ErrorCode) -> bool {
+        self.told.code.as_ref().is_some_and(|told| told.reason == code.reason())
+    }
+
+    /// What happened and why, on one line.
+    pub(crate) fn line(&self) -> String {
+        let parts: Vec<&str> =
+            std::iter::once(&self.told.sentence).chain(&self.told.causes).map(String::as_str).collect();
+        parts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// What happened, without why.
+    pub(crate) fn sentence(&self) -> &str {
+        &self.told.sentence
     }
 
     /// The number that the process ends with.

@@ -3,13 +3,17 @@
 //!
 //! * [`args`]: what can be typed. [`command`]: one subcommand a file. [`server`]: runs a
 //!   coordinator for `dev`, `serve` and the demo. [`admin`]: calls to a running one.
+//! * [`act`]: plan, show, ask, do: the way of every act. [`ids`]: several things named at once.
 //! * [`output`]: what is printed on stdout, as tables or JSON; everything else goes to stderr.
 //! * [`failure`] and [`exit`]: what an error says, and the number that the process ends with.
+//! * [`pages`]: what each error code means, for `explain`.
 //! * [`config`]: defaults < file < environment < flags. [`logging`]: tracing on stderr.
+//!   [`otlp`]: spans to a collector.
 //! * [`demo`]: `pactum demo transfer` and the processes that it starts.
 //!
 //! This is the one crate that knows both the coordinator and the SDK.
 
+mod act;
 mod admin;
 mod args;
 mod command;
@@ -17,8 +21,11 @@ mod config;
 mod demo;
 mod exit;
 mod failure;
+mod ids;
 mod logging;
+mod otlp;
 mod output;
+mod pages;
 mod server;
 
 use std::process::ExitCode;
@@ -31,8 +38,20 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 fn main() -> ExitCode {
-    // Ends the process with Exit::Usage, or Exit::Ok for --help, by itself.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // Nobody is left to be told if it cannot be printed.
+            drop(told.print());
+            // A monitor takes 2 for critical: what was typed wrong there says nothing of the coordinator.
+            let of_check = std::env::args().nth(1).is_some_and(|first| first == "check");
+            return match (told.use_stderr(), of_check) {
+                (false, _) => Exit::Ok.into(),
+                (true, true) => ExitCode::from(command::check::WRONG_USAGE),
+                (true, false) => Exit::Usage.into(),
+            };
+        }
+    };
     let output = Output::new(&cli.global);
     // Several crates below speak TLS; without one provider chosen here rustls panics when two are
     // linked. An error means that one is installed already, which is as good.

@@ -1,28 +1,37 @@
 //! What the command prints. Data goes to stdout, in one of three forms; hints, notes and errors go
 //! to stderr, so that a script may read one and ignore the other.
 
+pub(crate) mod audit;
+pub(crate) mod heuristic;
 pub(crate) mod participant;
+pub(crate) mod plan;
+pub(crate) mod prepared;
 pub(crate) mod status;
 pub(crate) mod table;
+pub(crate) mod times;
 pub(crate) mod transaction;
 pub(crate) mod view;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use crate::args::{Color, Format, Global};
+use crate::args::{Color, Format, Global, TimeForm};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use times::Times;
 
 /// Where and how to print.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     pub(crate) format: Format,
     pub(crate) quiet: bool,
+    /// Nothing is ever asked.
+    no_input: bool,
+    time: Option<TimeForm>,
     color: ColorChoice,
 }
 
@@ -39,7 +48,39 @@ impl Output {
         };
         // For whoever does not get this value: the log.
         color.write_global();
-        Self { format: global.output, quiet: global.quiet, color }
+        Self {
+            format: global.output,
+            quiet: global.quiet,
+            no_input: global.no_input,
+            time: global.time,
+            color,
+        }
+    }
+
+    /// How times look, ages as of now.
+    pub(crate) fn times(&self) -> Times {
+        Times::new(self.time, jiff::Timestamp::now())
+    }
+
+    /// Whether a question can be asked and answered: people read, and a terminal is there to type at.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.for_people() && !self.no_input && io::stdin().is_terminal()
+    }
+
+    /// Prints text for people to a terminal in place of what stood there, or below it where stdout is
+    /// no terminal.
+    pub(crate) fn screen(&self, text: impl fmt::Display) -> Result<(), Failure> {
+        if Self::is_screen() {
+            // Home, and clear from there down: less flicker than clearing everything first.
+            self.text(format_args!("\x1b[H\x1b[J{text}"))
+        } else {
+            self.text(text)
+        }
+    }
+
+    /// Whether stdout is a terminal.
+    pub(crate) fn is_screen() -> bool {
+        io::stdout().is_terminal()
     }
 
     /// Whether people read what is printed.

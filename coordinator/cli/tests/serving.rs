@@ -27,7 +27,7 @@ impl Resource for Agreeable {
     }
 
     async fn check(&self) -> Result<Registration, HookError> {
-        Ok(Registration { identity: "agreeable".into(), marker: false })
+        Ok(Registration::new("agreeable"))
     }
 
     fn bind(&self, _: Enlister) {}
@@ -79,8 +79,19 @@ async fn operators_see_list_and_resolve_what_a_dev_coordinator_does() {
     assert!(stdout(&shown).starts_with(&gid), "{}", stdout(&shown));
     let resolved = coordinator.ask(&["tx", "resolve", tail, "--reason", "nobody will commit it", "--yes"]);
     assert_exit(&resolved, 0);
-    assert!(stdout(&resolved).contains("aborted, durably"), "{}", stdout(&resolved));
+    assert!(stdout(&resolved).contains("it is closed with abort (audit 2)"), "{}", stdout(&resolved));
     assert_exit(&coordinator.ask(&["tx", "watch", &gid]), 10);
+    // Who did it, and why, stands in a chain that is whole: the act's beginning, and its end.
+    let audit = coordinator.ask(&["audit", "list", "-o", "json"]);
+    let audit: serde_json::Value = serde_json::from_str(&stdout(&audit)).unwrap();
+    assert_eq!(
+        (audit["entries"][0]["kind"].as_str(), audit["entries"][0]["begun"].as_u64()),
+        (Some("done"), Some(1))
+    );
+    assert_eq!(audit["entries"][1]["reason"], "nobody will commit it");
+    let verified = coordinator.ask(&["audit", "verify"]);
+    assert_exit(&verified, 0);
+    assert!(stdout(&verified).starts_with("whole: 2 entries"), "{}", stdout(&verified));
 
     // One that is committed: two branches, so that the log decides.
     let builder = Participant::builder([coordinator.public.clone()]);
@@ -123,6 +134,21 @@ async fn operators_see_list_and_resolve_what_a_dev_coordinator_does() {
         order["state"].as_str().filter(|state| *state != "committing").map(str::to_owned)
     });
     assert_eq!(state, "committed");
+    // Acts on a participant, and lists that are empty where all is well.
+    let drain = ["participant", "drain", "shop", "--reason", "upgrade", "--yes"];
+    assert_exit(&coordinator.ask(&drain), 0);
+    let shown = coordinator.ask(&["participant", "show", "shop"]);
+    assert!(stdout(&shown).contains("draining"), "{}", stdout(&shown));
+    let twice = coordinator.ask(&drain);
+    assert_exit(&twice, 6);
+    assert!(stderr(&twice).contains("NOTHING_TO_DO (PACTUM-0024)"), "{}", stderr(&twice));
+    assert_exit(&coordinator.ask(&["participant", "resume", "shop", "--reason", "done", "--yes"]), 0);
+    assert_exit(&coordinator.ask(&["quarantine", "list"]), 0);
+    assert_exit(&coordinator.ask(&["heuristic", "list"]), 0);
+    assert_exit(&coordinator.ask(&["tx", "list", "--filter", "resource=bank age>5m"]), 0);
+    let unknown = coordinator.ask(&["tx", "list", "--filter", "colour=red"]);
+    assert_exit(&unknown, 2);
+    assert!(stderr(&unknown).contains("colour"), "{}", stderr(&unknown));
     participant.shutdown().await;
     drop(pactum);
 

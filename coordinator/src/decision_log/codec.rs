@@ -277,6 +277,16 @@ pub(super) fn read_outcome(text: &str) -> Result<HeuristicOutcome, String> {
     }
 }
 
+/// Reads the column of a decision by itself; none where none stands.
+pub(super) fn read_decision(gid: Gid, text: Option<&str>) -> Result<Option<Decision>, DecisionLogError> {
+    match text {
+        None => Ok(None),
+        Some("commit") => Ok(Some(Decision::Commit)),
+        Some("abort") => Ok(Some(Decision::Abort)),
+        Some(other) => Err(corrupt(gid, format!("unknown decision {other:?}"))),
+    }
+}
+
 /// Reads what [`LogEventKind::name`] wrote.
 pub(super) fn read_event_kind(name: &str) -> Result<LogEventKind, DecisionLogError> {
     LogEventKind::from_name(name).ok_or_else(|| DecisionLogError::SchemaNotReady {

@@ -20,24 +20,38 @@ use pactum_core::outcome::{DecidedBranch, Decision, DecisionRecord, Details, Loo
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
 use uuid::Uuid;
 
+mod audit;
 mod doubt;
 mod floor;
+mod heuristics;
 mod listing;
 
+pub use audit::{
+    acts_that_a_dead_coordinator_had_begun_are_found, an_audit_entry_reads_back_with_all_that_it_says,
+    an_audit_entry_that_cannot_be_kept_is_refused, audit_entries_added_at_once_are_one_chain, beginning, end,
+    many_acts_without_an_end_come_oldest_first_and_not_all, the_audit_is_paged_both_ways,
+};
 pub use doubt::{
     a_doubted_owner_is_closed_by_nobody_until_it_is_released,
     a_living_coordinator_vouches_for_its_own_incarnation, a_record_that_stands_is_obeyed_whoever_is_in_doubt,
     an_incarnation_that_had_ended_is_not_doubted, an_owner_without_a_row_is_doubted_once_the_log_went_back,
+    whoever_is_in_doubt_is_told_apart,
 };
 pub use floor::{
     at_and_under_the_floor_nothing_is_written_and_nothing_answered, deletion_below_the_floor_is_bounded,
     stragglers_and_heuristics_outlive_the_floor, the_floor_is_not_raised_over_an_unfinished_commit,
     the_floor_may_pass_only_what_is_old_enough,
 };
+pub use heuristics::{
+    a_forgotten_heuristic_outcome_holds_its_decision_no_longer,
+    heuristic_outcomes_that_agree_with_the_decision_clear_themselves,
+    heuristics_are_listed_in_pages_that_part_no_transaction,
+};
 pub use listing::{
     a_list_is_paged_and_filtered, a_whole_gid_is_looked_up_exactly,
     heuristic_outcomes_are_listed_with_their_decision, prepare_records_are_listed_until_decided_or_forgotten,
     two_branches_of_one_resource_stand_side_by_side,
+    unfinished_ones_are_listed_in_pages_wherever_they_are_kept,
 };
 
 use super::{DecisionLog, DecisionWriter, FinishUpdate, Proposal};
@@ -75,6 +89,17 @@ macro_rules! decision_log_contract {
             an_incarnation_that_had_ended_is_not_doubted
             an_owner_without_a_row_is_doubted_once_the_log_went_back
             a_record_that_stands_is_obeyed_whoever_is_in_doubt
+            whoever_is_in_doubt_is_told_apart
+            unfinished_ones_are_listed_in_pages_wherever_they_are_kept
+            heuristics_are_listed_in_pages_that_part_no_transaction
+            a_forgotten_heuristic_outcome_holds_its_decision_no_longer
+            heuristic_outcomes_that_agree_with_the_decision_clear_themselves
+            audit_entries_added_at_once_are_one_chain
+            an_audit_entry_reads_back_with_all_that_it_says
+            the_audit_is_paged_both_ways
+            an_audit_entry_that_cannot_be_kept_is_refused
+            acts_that_a_dead_coordinator_had_begun_are_found
+            many_acts_without_an_end_come_oldest_first_and_not_all
         }
     };
     ($make:expr; $($claim:ident)*) => {$(

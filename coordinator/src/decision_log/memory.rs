@@ -7,6 +7,7 @@
 //! happened; writes can be held up; connections refused; and with [`MemoryLog::go_back`] the log
 //! loses its newest records, as one that was restored (`memory/past.rs`).
 
+mod operators;
 mod past;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,11 +21,12 @@ use pactum_core::outcome::{Decision, DecisionRecord, LookUpResult, ProposalResul
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use self::operators::Kept;
 use self::past::Past;
 use super::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
-    LogEventKind, LogStatus, LogView, NumberedCommit, Proposal, Release, StoredState, StoredTransaction,
-    UndecidedRecord, codec,
+    AuditDraft, AuditEntry, AuditPage, DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate,
+    HeuristicRecord, IncarnationView, ListPage, LogEventKind, LogStatus, LogView, NumberedCommit, Proposal,
+    Release, StoredHeuristic, StoredState, StoredTransaction, UndecidedRecord, codec,
 };
 
 /// A decision log in memory. Clones share it.
@@ -46,12 +48,16 @@ pub struct MemoryFaults {
     orders: Mutex<Orders>,
     paused: watch::Sender<bool>,
     writes: AtomicU64,
+    pages: AtomicU64,
+    rows: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Orders {
     /// For each of the next writes whose answer is lost: whether it happens.
     lost_answers: std::collections::VecDeque<bool>,
+    /// The same for entries of the audit.
+    lost_audits: std::collections::VecDeque<bool>,
     refuse_connections: bool,
 }
 
@@ -62,7 +68,8 @@ struct State {
     decisions: BTreeMap<Gid, Row>,
     stragglers: BTreeMap<Gid, Incarnation>,
     undecided: BTreeMap<Gid, (UndecidedRecord, SystemTime)>,
-    heuristics: BTreeMap<(Gid, BranchId), HeuristicRecord>,
+    heuristics: BTreeMap<(Gid, BranchId), Kept>,
+    audit: Vec<AuditEntry>,
     past: Past,
 }
 
@@ -89,6 +96,8 @@ struct Row {
 #[expect(clippy::struct_excessive_bools, reason = "the columns of a row; they are independent")]
 struct Run {
     address: String,
+    started_at: Option<SystemTime>,
+    ended_at: Option<SystemTime>,
     beats: u64,
     ended: bool,
     recovered: bool,
@@ -102,6 +111,12 @@ impl MemoryFaults {
     /// The next `count` writes answer unknown: after having happened if `applied`, else without.
     pub fn fail_next_writes(&self, count: usize, applied: bool) {
         self.orders().lost_answers.extend(std::iter::repeat_n(applied, count));
+    }
+
+    /// The next `count` entries of the audit are answered with an error: after having been added if
+    /// `applied`, else without.
+    pub fn fail_next_audits(&self, count: usize, applied: bool) {
+        self.orders().lost_audits.extend(std::iter::repeat_n(applied, count));
     }
 
     /// Whether opening a writer fails, and every other call too.
@@ -122,6 +137,11 @@ impl MemoryFaults {
     /// How many writes (batches) were asked for so far, those that failed included.
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
+    }
+
+    /// How many pages were listed for operators so far, and how many transactions on them.
+    pub fn listed(&self) -> (u64, u64) {
+        (self.pages.load(Ordering::Relaxed), self.rows.load(Ordering::Relaxed))
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
@@ -153,6 +173,8 @@ impl MemoryLog {
             orders: Mutex::default(),
             paused: watch::Sender::new(false),
             writes: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            rows: AtomicU64::new(0),
         };
         Self {
             cluster: Cluster::new(&digits).expect("twelve hexadecimal digits are a cluster name"),
@@ -230,7 +252,8 @@ impl DecisionLog for MemoryLog {
 
     async fn start_incarnation(&self, address: &str) -> Result<Incarnation, DecisionLogError> {
         let incarnation = Incarnation::from_uuid(Uuid::now_v7());
-        let run = Run { address: address.to_owned(), ..Run::default() };
+        let started_at = Some(SystemTime::now());
+        let run = Run { address: address.to_owned(), started_at, ..Run::default() };
         self.state()?.incarnations.insert(incarnation, run);
         Ok(incarnation)
     }
@@ -259,6 +282,7 @@ impl DecisionLog for MemoryLog {
         if let Some(run) = state.incarnations.get_mut(&incarnation)
             && !std::mem::replace(&mut run.ended, true)
         {
+            run.ended_at = Some(SystemTime::now());
             state.past.ended();
         }
         Ok(())
@@ -346,12 +370,12 @@ impl DecisionLog for MemoryLog {
 
     async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
         let state = self.state()?;
-        Ok(state.heuristics.values().filter(|kept| gids.contains(&kept.id.gid)).cloned().collect())
+        let kept = state.heuristics.values().map(|kept| &kept.record);
+        Ok(kept.filter(|record| gids.contains(&record.id.gid)).cloned().collect())
     }
 
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
-        let keyed = heuristics.iter().map(|record| ((record.id.gid, record.branch.id), record.clone()));
-        self.state()?.heuristics.extend(keyed);
+        self.state()?.record_heuristics(heuristics);
         Ok(())
     }
 
@@ -369,14 +393,8 @@ impl DecisionLog for MemoryLog {
     async fn delete_below_floor(&self, limit: u32) -> Result<u64, DecisionLogError> {
         let mut state = self.state()?;
         let floor = state.floor.0;
-        let is_kept = |gid: &Gid| {
-            state.stragglers.contains_key(gid)
-                || state
-                    .heuristics
-                    .range((*gid, BranchId::new(0))..=(*gid, BranchId::new(u64::MAX)))
-                    .next()
-                    .is_some()
-        };
+        let is_kept =
+            |gid: &Gid| state.stragglers.contains_key(gid) || state.heuristics_of(*gid).next().is_some();
         let passed = state.decisions.range(..=floor).map(|(gid, _)| *gid).filter(|gid| !is_kept(gid));
         let doomed: Vec<Gid> = passed.take(limit as usize).collect();
         for gid in &doomed {
@@ -428,9 +446,11 @@ impl DecisionLog for MemoryLog {
         let mut found: Vec<StoredTransaction> = decided.chain(undecided).filter(is_asked).collect();
         found.sort_by_key(|stored| std::cmp::Reverse(stored.id.gid));
         found.truncate(page.limit as usize);
+        self.shared.faults.pages.fetch_add(1, Ordering::Relaxed);
+        self.shared.faults.rows.fetch_add(found.len() as u64, Ordering::Relaxed);
         for stored in &mut found {
-            let of_it = state.heuristics.values().filter(|heuristic| heuristic.id.gid == stored.id.gid);
-            stored.heuristics = of_it.cloned().collect();
+            stored.heuristics =
+                state.heuristics_of(stored.id.gid).map(|(_, kept)| kept.record.clone()).collect();
         }
         Ok(found)
     }
@@ -448,6 +468,49 @@ impl DecisionLog for MemoryLog {
         state.doubt_all();
         state.past.note(LogEventKind::Doubted, None, reason);
         Ok(())
+    }
+
+    async fn doubted_of(
+        &self,
+        incarnations: &[Incarnation],
+    ) -> Result<BTreeSet<Incarnation>, DecisionLogError> {
+        let state = self.state()?;
+        Ok(incarnations.iter().copied().filter(|incarnation| state.is_doubted(*incarnation)).collect())
+    }
+
+    async fn list_heuristics(
+        &self,
+        before: Option<Gid>,
+        limit: u32,
+    ) -> Result<Vec<StoredHeuristic>, DecisionLogError> {
+        Ok(self.state()?.list_heuristics(before, limit))
+    }
+
+    async fn forget_heuristics(&self, gid: Gid) -> Result<u64, DecisionLogError> {
+        Ok(self.state()?.forget_heuristics(gid))
+    }
+
+    async fn clear_agreeing_heuristics(&self) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        Ok(self.state()?.clear_agreeing_heuristics())
+    }
+
+    async fn append_audit(&self, draft: &AuditDraft) -> Result<AuditEntry, DecisionLogError> {
+        let draft = draft.storable()?;
+        let lost = || DecisionLogError::Database("the answer is lost, as ordered".into());
+        let lost_answer = self.shared.faults.orders().lost_audits.pop_front();
+        if lost_answer == Some(false) {
+            return Err(lost());
+        }
+        let entry = self.state()?.append_audit(draft);
+        if lost_answer == Some(true) { Err(lost()) } else { Ok(entry) }
+    }
+
+    async fn audit(&self, page: AuditPage, limit: u32) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        Ok(self.state()?.audit(page, limit))
+    }
+
+    async fn unended_audits(&self) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        Ok(self.state()?.unended_audits())
     }
 }
 

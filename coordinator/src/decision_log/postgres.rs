@@ -16,9 +16,11 @@
 //! It does not know votes, sessions or participants.
 
 mod adoption;
+mod audit;
 mod control;
 mod doubt;
 mod heartbeat;
+mod heuristics;
 mod hosts;
 mod ledger;
 mod listing;
@@ -51,8 +53,9 @@ use self::session::{Commits, Server, Session, SessionError};
 use self::writer::PostgresWriter;
 pub use super::schema::Migrated;
 use super::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, LogStatus,
-    LogView, NumberedCommit, Release, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
+    AuditDraft, AuditEntry, AuditPage, DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate,
+    HeuristicRecord, ListPage, LogProbe, LogStatus, LogView, NumberedCommit, Release, StoredHeuristic,
+    StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
 };
 
 /// The decision log in PostgreSQL.
@@ -338,7 +341,7 @@ impl DecisionLog for PostgresLog {
 
     async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
         let gids = uuids(gids);
-        self.lazy.run(move |session| Box::pin(listing::heuristics_of(session, gids))).await
+        self.lazy.run(move |session| Box::pin(session.heuristics_of(gids))).await
     }
 
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
@@ -346,22 +349,7 @@ impl DecisionLog for PostgresLog {
             heuristics.iter().map(|record| ((record.id.gid, record.branch.id), record.clone())).collect();
         let records: Vec<HeuristicRecord> = by_branch.into_values().collect();
         self.forced
-            .run(move |session| {
-                Box::pin(async move {
-                    let of = || records.iter();
-                    let statement = sqlx::query(sql::RECORD_HEURISTICS)
-                        .bind(uuids(of().map(|r| &r.id.gid)))
-                        .bind(of().map(|r| codec::branch_number(r.branch.id)).collect::<Vec<i64>>())
-                        .bind(of().map(|r| *r.id.incarnation.as_uuid()).collect::<Vec<Uuid>>())
-                        .bind(of().map(|r| r.branch.resource.to_string()).collect::<Vec<String>>())
-                        .bind(of().map(|r| *r.branch.instance.as_uuid()).collect::<Vec<Uuid>>())
-                        .bind(of().map(|r| r.branch.marker).collect::<Vec<bool>>())
-                        .bind(of().map(|r| codec::outcome_text(r.outcome)).collect::<Vec<&str>>())
-                        .execute(&mut session.connection);
-                    session.notices.watch(session.limit, statement).await?;
-                    Ok(())
-                })
-            })
+            .run(move |session| Box::pin(async move { session.record_heuristics(&records).await }))
             .await
     }
 
@@ -429,6 +417,10 @@ impl DecisionLog for PostgresLog {
         self.listings.run(move |session| Box::pin(session.status(cluster))).await
     }
 
+    async fn probe(&self) -> Result<LogProbe, DecisionLogError> {
+        self.forced.run(|session| Box::pin(session.probe())).await
+    }
+
     async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError> {
         let reason = reason.to_owned();
         self.forced.run(move |session| Box::pin(async move { session.release(which, &reason).await })).await
@@ -439,6 +431,52 @@ impl DecisionLog for PostgresLog {
         self.forced
             .run(move |session| Box::pin(async move { session.doubt_all(&server.ledger, &reason).await }))
             .await
+    }
+
+    async fn doubted_of(
+        &self,
+        incarnations: &[Incarnation],
+    ) -> Result<BTreeSet<Incarnation>, DecisionLogError> {
+        let asked: Vec<Uuid> = incarnations.iter().map(|incarnation| *incarnation.as_uuid()).collect();
+        self.forced
+            .run(move |session| {
+                Box::pin(async move {
+                    let statement = sqlx::query_scalar::<_, Uuid>(sql::DOUBTED_OF).bind(asked);
+                    let statement = statement.fetch_all(&mut session.connection);
+                    let found = session.notices.watch(session.limit, statement).await?;
+                    Ok(found.into_iter().map(Incarnation::from_uuid).collect())
+                })
+            })
+            .await
+    }
+
+    async fn list_heuristics(
+        &self,
+        before: Option<Gid>,
+        limit: u32,
+    ) -> Result<Vec<StoredHeuristic>, DecisionLogError> {
+        self.listings.run(move |session| Box::pin(session.list_heuristics(before, limit))).await
+    }
+
+    async fn forget_heuristics(&self, gid: Gid) -> Result<u64, DecisionLogError> {
+        self.forced.run(move |session| Box::pin(session.forget_heuristics(gid))).await
+    }
+
+    async fn clear_agreeing_heuristics(&self) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        self.forced.run(|session| Box::pin(session.clear_agreeing_heuristics())).await
+    }
+
+    async fn append_audit(&self, draft: &AuditDraft) -> Result<AuditEntry, DecisionLogError> {
+        let draft = draft.storable()?;
+        self.forced.run(move |session| Box::pin(session.append_audit(draft))).await
+    }
+
+    async fn audit(&self, page: AuditPage, limit: u32) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.listings.run(move |session| Box::pin(session.audit(page, limit))).await
+    }
+
+    async fn unended_audits(&self) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.forced.run(|session| Box::pin(session.unended_audits())).await
     }
 }
 

@@ -26,7 +26,9 @@ pub struct Migrated {
 pub(super) fn postgres() -> Migrator {
     let log = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0001_log.sql"));
     let doubt = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0002_doubt.sql"));
-    let mut migrator = Migrator::with_migrations(vec![step(1, "log", log), step(2, "doubt", doubt)]);
+    let audit = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0003_audit.sql"));
+    let steps = vec![step(1, "log", log), step(2, "doubt", doubt), step(3, "audit", audit)];
+    let mut migrator = Migrator::with_migrations(steps);
     migrator.dangerous_set_table_name(POSTGRES_TABLE);
     migrator.create_schema("pactum");
     migrator
@@ -36,9 +38,16 @@ pub(super) fn postgres() -> Migrator {
 pub(super) fn sqlite() -> Migrator {
     let log = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_log.sql"));
     let doubt = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0002_doubt.sql"));
-    let mut migrator = Migrator::with_migrations(vec![step(1, "log", log), step(2, "doubt", doubt)]);
+    let audit = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0003_audit.sql"));
+    let steps = vec![step(1, "log", log), step(2, "doubt", doubt), step(3, "audit", audit)];
+    let mut migrator = Migrator::with_migrations(steps);
     migrator.dangerous_set_table_name(SQLITE_TABLE);
     migrator
+}
+
+/// The version that this program brings a log to, and serves from.
+pub fn schema_version() -> i64 {
+    postgres().iter().map(|step| step.version).max().unwrap_or_default()
 }
 
 fn step(version: i64, name: &'static str, sql: &'static str) -> Migration {

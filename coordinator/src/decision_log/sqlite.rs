@@ -15,9 +15,11 @@
 //! runs to its end in a task of its own, so no caller can leave it half done by going away.
 //! End records and prepare records are forced like everything else here: a few small writes a second.
 
+mod audit;
 mod doubt;
 mod file;
 mod generation;
+mod heuristics;
 mod listing;
 mod rows;
 mod sql;
@@ -42,8 +44,9 @@ use self::rows::get;
 use self::writer::SqliteWriter;
 pub use super::schema::Migrated;
 use super::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, IncarnationView, ListPage,
-    LogStatus, LogView, NumberedCommit, Release, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
+    AuditDraft, AuditEntry, AuditPage, DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate,
+    HeuristicRecord, IncarnationView, ListPage, LogProbe, LogStatus, LogView, NumberedCommit, Release,
+    StoredHeuristic, StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
 };
 
 /// Between two advances of the generation while the log runs: a copy that is older than this and is
@@ -386,31 +389,12 @@ impl DecisionLog for SqliteLog {
 
     async fn heuristics(&self, gids: &[Gid]) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
         let gids = gids_text(gids);
-        self.inner.run(move |connection| Box::pin(listing::heuristics_of(connection, gids))).await
+        self.inner.run(move |connection| Box::pin(heuristics::of(connection, gids))).await
     }
 
     async fn record_heuristics(&self, heuristics: &[HeuristicRecord]) -> Result<(), DecisionLogError> {
-        let row = |record: &HeuristicRecord| {
-            (
-                record.id.gid.to_string(),
-                codec::branch_number(record.branch.id),
-                record.id.incarnation.to_string(),
-                record.branch.resource.to_string(),
-                record.branch.instance.to_string(),
-                i64::from(record.branch.marker),
-                codec::outcome_text(record.outcome),
-            )
-        };
-        let rows = json(&heuristics.iter().map(row).collect::<Vec<_>>());
-        self.inner
-            .run(move |connection| {
-                Box::pin(async move {
-                    let statement = sqlx::query(sql::RECORD_HEURISTICS).bind(rows).bind(now());
-                    statement.execute(connection).await.map_err(database)?;
-                    Ok(())
-                })
-            })
-            .await
+        let rows = heuristics::text(heuristics);
+        self.inner.run(move |connection| Box::pin(heuristics::record(connection, rows))).await
     }
 
     async fn raise_floor(&self, to: Gid) -> Result<Gid, DecisionLogError> {
@@ -465,6 +449,19 @@ impl DecisionLog for SqliteLog {
         self.inner.run(move |connection| Box::pin(doubt::status(connection, cluster))).await
     }
 
+    async fn probe(&self) -> Result<LogProbe, DecisionLogError> {
+        self.inner
+            .run(|connection| {
+                Box::pin(async move {
+                    let begun = Instant::now();
+                    sqlx::query(sql::BARRIER).execute(connection).await.map_err(database)?;
+                    // Written by this machine's clock.
+                    Ok(LogProbe { write: Some(begun.elapsed()), clock_difference_microseconds: 0 })
+                })
+            })
+            .await
+    }
+
     async fn release(&self, which: Release, reason: &str) -> Result<u64, DecisionLogError> {
         let reason = reason.to_owned();
         self.inner.run(move |connection| Box::pin(doubt::release(connection, which, reason))).await
@@ -473,6 +470,44 @@ impl DecisionLog for SqliteLog {
     async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
         let reason = reason.to_owned();
         self.inner.run(move |connection| Box::pin(doubt::doubt_all(connection, reason))).await
+    }
+
+    async fn doubted_of(
+        &self,
+        incarnations: &[Incarnation],
+    ) -> Result<BTreeSet<Incarnation>, DecisionLogError> {
+        let asked: Vec<String> = incarnations.iter().map(Incarnation::to_string).collect();
+        let asked = json(&asked);
+        self.inner.run(move |connection| Box::pin(doubt::doubted_of(connection, asked))).await
+    }
+
+    async fn list_heuristics(
+        &self,
+        before: Option<Gid>,
+        limit: u32,
+    ) -> Result<Vec<StoredHeuristic>, DecisionLogError> {
+        self.inner.run(move |connection| Box::pin(heuristics::list(connection, before, limit))).await
+    }
+
+    async fn forget_heuristics(&self, gid: Gid) -> Result<u64, DecisionLogError> {
+        self.inner.run(move |connection| Box::pin(heuristics::forget(connection, gid))).await
+    }
+
+    async fn clear_agreeing_heuristics(&self) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        self.inner.run(|connection| Box::pin(heuristics::clear_agreeing(connection))).await
+    }
+
+    async fn append_audit(&self, draft: &AuditDraft) -> Result<AuditEntry, DecisionLogError> {
+        let draft = draft.storable()?;
+        self.inner.run(move |connection| Box::pin(audit::append(connection, draft))).await
+    }
+
+    async fn audit(&self, page: AuditPage, limit: u32) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.inner.run(move |connection| Box::pin(audit::page(connection, page, limit))).await
+    }
+
+    async fn unended_audits(&self) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.inner.run(|connection| Box::pin(audit::unended(connection))).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! What an operator and the other coordinators are told of a log: its identity, how it is
 //! replicated, who is on it, and whose commits are in doubt because it went back in time.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pactum_core::id::{Cluster, Gid, Incarnation};
 
@@ -98,12 +98,26 @@ pub struct IncarnationStatus {
     pub incarnation: Incarnation,
     /// Where it serves or served.
     pub address: String,
+    /// When it was started, by the log's clock.
+    pub started_at: SystemTime,
+    /// When it was ended, by the log's clock.
+    pub ended_at: Option<SystemTime>,
     /// Not ended.
     pub live: bool,
     /// All that it left unfinished is finished, or driven by others.
     pub recovered: bool,
     /// Commits of it may have been lost.
     pub doubted: bool,
+}
+
+/// What a probe of a log told: see [`DecisionLog::probe`](super::DecisionLog::probe).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogProbe {
+    /// How long the least forced write took; none where a log forces nothing.
+    pub write: Option<Duration>,
+    /// The log's clock minus this process's, in microseconds, at the middle of the question: good to half of
+    /// the time that it took.
+    pub clock_difference_microseconds: i64,
 }
 
 /// Something that happened to the log's past.

@@ -41,6 +41,10 @@ use super::{DecisionLog, Proposal, UndecidedRecord};
 /// of a batch that go the same way.
 pub type Reply = Arc<dyn Fn(Vec<Answer>) + Send + Sync>;
 
+/// Is told of each batch: its rows, how long the log took, and whether all of its answers came. Called
+/// from within a lane: it must neither block nor panic.
+pub type Meter = Arc<dyn Fn(usize, Duration, bool) + Send + Sync>;
+
 /// The answer to one proposal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -111,6 +115,7 @@ pub(super) struct Shared {
     last_error: Mutex<Option<String>>,
     /// Rows of decisions sent so far, for the share of prepare records.
     rows: AtomicU64,
+    meter: Meter,
 }
 
 impl fmt::Debug for LogWriter {
@@ -127,6 +132,11 @@ impl fmt::Debug for LogWriter {
 impl LogWriter {
     /// Starts the lanes on the current tokio runtime.
     pub fn start(log: Arc<dyn DecisionLog>, config: WriterConfig) -> Self {
+        Self::start_measured(log, config, Arc::new(|_, _, _| {}))
+    }
+
+    /// As [`start`](Self::start); `meter` is told of each batch.
+    pub fn start_measured(log: Arc<dyn DecisionLog>, config: WriterConfig, meter: Meter) -> Self {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.queue_rows),
             prepare_records: PrepareRecords::new(config.undecided_rows, config.undecided_always),
@@ -134,6 +144,7 @@ impl LogWriter {
             available: watch::Sender::new(false),
             last_error: Mutex::default(),
             rows: AtomicU64::new(0),
+            meter,
             log,
             config,
         });

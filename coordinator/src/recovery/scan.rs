@@ -28,6 +28,7 @@ use super::pace::Pace;
 use super::takeover::Takeover;
 use crate::decision_log::{DecisionLogError, FinishUpdate, NumberedCommit};
 use crate::journal::{Journal, chain};
+use crate::lifecycle::Lifecycle;
 use crate::observe::{Observer, Step};
 use crate::registry::Registry;
 use crate::shard::Shards;
@@ -48,11 +49,14 @@ pub(super) struct Scan {
     journal: Journal,
     shards: Arc<Shards>,
     registry: Arc<Registry>,
+    lifecycle: Arc<Lifecycle>,
     observer: Observer,
     look_again: Duration,
     open_max: usize,
     /// Under which what follows was read.
     membership: Option<Membership>,
+    /// Some incarnation's share was never read to the end.
+    behind: bool,
     /// Holding a record that cannot be read. Not tried again by this process: a person must act.
     stuck: BTreeSet<Incarnation>,
     /// Marked as recovered: the log holds a list of what is unfinished.
@@ -82,10 +86,12 @@ impl Scan {
             journal: takeover.journal.clone(),
             shards: Arc::clone(&takeover.shards),
             registry: Arc::clone(&takeover.registry),
+            lifecycle: Arc::clone(&takeover.lifecycle),
             observer: takeover.observer.clone(),
             look_again: takeover.look_again,
             open_max: takeover.open_max,
             membership: None,
+            behind: false,
             stuck: BTreeSet::new(),
             listed: BTreeSet::new(),
             driven: BTreeSet::new(),
@@ -97,9 +103,14 @@ impl Scan {
         }
     }
 
-    /// Whether some incarnation's recovery was stopped by a record that cannot be read.
-    pub(super) fn is_stuck(&self) -> bool {
-        !self.stuck.is_empty()
+    /// How many incarnations' recovery was stopped by a record that cannot be read.
+    pub(super) fn stuck(&self) -> usize {
+        self.stuck.len()
+    }
+
+    /// Whether there are ended incarnations of which our share was never read to the end.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Reads what is unfinished of every ended incarnation. Stops when `changed` says that others
@@ -112,6 +123,7 @@ impl Scan {
         self.begin(now);
         let unrecovered = self.journal.log.unrecovered_incarnations().await?;
         self.forget_others(&unrecovered);
+        self.note_behind(&unrecovered);
         self.read_marks(&unrecovered).await?;
         for incarnation in &unrecovered {
             if self.falls_to_us(Gid::from_uuid(*incarnation.as_uuid())) && !self.listed.contains(incarnation)
@@ -126,6 +138,7 @@ impl Scan {
             }
             let driven = self.drive(*incarnation, changed).await;
             self.unless_corrupt(*incarnation, driven)?;
+            self.note_behind(&unrecovered);
             if changed() {
                 return Ok(());
             }
@@ -146,6 +159,15 @@ impl Scan {
         self.driving.clear();
         self.driven.clear();
         self.look_began = Some(Instant::now());
+    }
+
+    /// Notes whether our share of some of these was never read to the end. What is looked at again
+    /// does not count, and what cannot be read is told apart.
+    fn note_behind(&mut self, unrecovered: &[Incarnation]) {
+        let is_left =
+            |incarnation: &Incarnation| !self.told.contains(incarnation) && !self.stuck.contains(incarnation);
+        self.behind = unrecovered.iter().any(is_left);
+        self.lifecycle.recovery_stands(self.behind, self.stuck.len());
     }
 
     fn forget_others(&mut self, unrecovered: &[Incarnation]) {

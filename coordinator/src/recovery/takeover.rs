@@ -9,6 +9,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Membership;
 use super::scan::Scan;
 use crate::journal::{Journal, chain};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::registry::Registry;
 use crate::shard::Shards;
@@ -22,6 +24,8 @@ pub(crate) struct Takeover {
     pub(crate) journal: Journal,
     pub(crate) shards: Arc<Shards>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) metrics: Metrics,
     pub(crate) health: tonic_health::server::HealthReporter,
     pub(crate) observer: Observer,
     /// Between looks for incarnations that have ended.
@@ -55,7 +59,9 @@ impl Takeover {
                 }
             }
             failed = run.is_err();
-            let status = if scan.is_stuck() {
+            self.metrics.recovery_ran(!failed);
+            self.lifecycle.recovery_stands(failed || scan.is_behind(), scan.stuck());
+            let status = if scan.stuck() > 0 {
                 tonic_health::ServingStatus::NotServing
             } else {
                 tonic_health::ServingStatus::Serving

@@ -8,22 +8,27 @@ use std::sync::Arc;
 
 use pactum_core::coordinator as core;
 use pactum_core::id::Gid;
+use pactum_core::time::Timestamp;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::ports::{self, Services};
 use crate::config::Config;
+use crate::console::Gate;
+use crate::examine::Examiner;
 use crate::journal::Journal;
 use crate::lifecycle::Lifecycle;
+use crate::metrics::{Metrics, Monitoring, not_ready};
 use crate::outbox::OutboxLimits;
 use crate::registry::Registry;
-use crate::service::admin::Admin;
+use crate::service::admin::{Admin, Trail};
 use crate::service::participants::Participants;
 use crate::service::pipeline::PipelineContext;
 use crate::service::transactions::Transactions;
 use crate::service::wire;
 use crate::session::SessionContext;
-use crate::shard::{Backlog, Gauge, Shard, Shards};
+use crate::shard::history::STEPS_MAX;
+use crate::shard::{Backlog, Courses, Gauge, Shard, Shards};
 use crate::tasks::Tasks;
 
 /// What every task shares.
@@ -33,7 +38,9 @@ pub(super) struct Parts {
     pub(super) shards: Arc<Shards>,
     pub(super) registry: Arc<Registry>,
     pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) examiner: Examiner,
     pub(super) tasks: Tasks,
+    pub(super) metrics: Metrics,
 }
 
 /// Starts tasks without which the coordinator must not go on.
@@ -70,6 +77,7 @@ pub(super) fn start_shards(
     registry: &Arc<Registry>,
     lifecycle: &Arc<Lifecycle>,
     fatal: &Fatal,
+    metrics: &Metrics,
 ) -> Arc<Shards> {
     let (mut inputs, mut answers, mut gauges) = (Vec::new(), Vec::new(), Vec::new());
     let origin = Instant::now();
@@ -86,6 +94,12 @@ pub(super) fn start_shards(
             lifecycle: Arc::clone(lifecycle),
             observer: config.observer.clone(),
             gauge: Arc::clone(&gauge),
+            courses: Courses::new(
+                metrics,
+                STEPS_MAX.div_ceil(config.shards),
+                config.tracer.clone(),
+                Timestamp::from_origin(origin.elapsed()),
+            ),
             open_max: config.transactions_open_max.div_ceil(config.shards),
             origin,
             waiting: HashMap::new(),
@@ -99,12 +113,27 @@ pub(super) fn start_shards(
         answers.push(answer_sender);
         gauges.push(gauge);
     }
-    Arc::new(Shards::new(inputs, answers, gauges))
+    Arc::new(Shards::new(inputs, answers, gauges, origin))
 }
 
 impl Parts {
+    /// What is shown to whoever monitors this coordinator; `failures` says which task has failed.
+    pub(super) fn monitoring(
+        &self,
+        failures: tokio::sync::watch::Receiver<Option<&'static str>>,
+    ) -> Monitoring {
+        Monitoring {
+            metrics: self.metrics.clone(),
+            journal: self.journal.clone(),
+            shards: Arc::clone(&self.shards),
+            registry: Arc::clone(&self.registry),
+            lifecycle: Arc::clone(&self.lifecycle),
+            failures,
+        }
+    }
+
     /// What is served.
-    pub(super) fn services(&self, config: &Config) -> Services {
+    pub(super) fn services(&self, config: &Config, gate: Gate, others: axum::Router) -> Services {
         let outbox =
             OutboxLimits { messages_max: config.outbox_messages_max, bytes_max: config.outbox_bytes_max };
         // A pipeline's answers are bounded by its calls in flight; beside them stand Welcomes.
@@ -113,7 +142,9 @@ impl Parts {
             shards: Arc::clone(&self.shards),
             registry: Arc::clone(&self.registry),
             lifecycle: Arc::clone(&self.lifecycle),
+            examiner: self.examiner.clone(),
             tasks: self.tasks.clone(),
+            metrics: self.metrics.clone(),
             hello_timeout: config.handshake_timeout,
             grace: config.participant_grace,
         };
@@ -137,9 +168,15 @@ impl Parts {
                 registry: Arc::clone(&self.registry),
                 lifecycle: Arc::clone(&self.lifecycle),
                 log: Arc::clone(&self.journal.log),
+                examiner: self.examiner.clone(),
+                trail: Trail::new(Arc::clone(&self.journal.log), self.tasks.clone()),
+                settings: config.settings().into(),
                 tasks: self.tasks.clone(),
+                metrics: self.metrics.clone(),
                 started: std::time::Instant::now(),
             },
+            gate,
+            others,
         }
     }
 }
@@ -160,16 +197,19 @@ pub(super) fn advertised(config: &Config, bound: SocketAddr) -> String {
     }
 }
 
-/// The health service's name for taking new transactions: serving while there is an incarnation and
-/// the log can be written.
+/// The health service's name for taking new transactions: serving while there is an incarnation, the
+/// log can be written, and recovery is not behind; as `/health/ready`.
 pub(super) const READY_HEALTH: &str = "pactum.ready";
 
 /// Keeps the health service's answers in step with the lifecycle.
 pub(super) async fn report_health(lifecycle: Arc<Lifecycle>, health: tonic_health::server::HealthReporter) {
     let (mut standing, mut log) = (lifecycle.subscribe(), lifecycle.log_availability());
+    let mut recovery = lifecycle.recovery_changes();
     loop {
         let serving = standing.borrow_and_update().incarnation.is_some();
-        let ready = serving && *log.borrow_and_update();
+        log.borrow_and_update();
+        let behind_at = recovery.borrow_and_update().is_behind_at().filter(|at| *at > Instant::now());
+        let ready = not_ready(&lifecycle).is_empty();
         for service in ports::SERVICE_NAMES {
             health.set_service_status(service, status(serving)).await;
         }
@@ -177,6 +217,8 @@ pub(super) async fn report_health(lifecycle: Arc<Lifecycle>, health: tonic_healt
         let changed = tokio::select! {
             changed = standing.changed() => changed,
             changed = log.changed() => changed,
+            changed = recovery.changed() => changed,
+            () = sleep_until(behind_at.unwrap_or_else(Instant::now)), if behind_at.is_some() => Ok(()),
         };
         if changed.is_err() {
             return;

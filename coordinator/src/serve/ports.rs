@@ -1,23 +1,29 @@
-//! The two gRPC ports, with every default of tonic that a stranger could use against us overridden.
+//! The two ports, with every default of tonic that a stranger could use against us overridden.
+//!
+//! The public one speaks gRPC alone. The admin one speaks HTTP/1.1 too, for it also serves the pages
+//! of the [`console`](crate::console), which lets in, or not, whoever calls there.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::Stream;
 use pactum_proto::v1::admin_service_server::AdminServiceServer;
 use pactum_proto::v1::participants_service_server::ParticipantsServiceServer;
 use pactum_proto::v1::transactions_service_server::TransactionsServiceServer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tonic::transport::server::{Router, Server};
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
+use tonic::transport::ServerTlsConfig;
+use tonic::transport::server::{Connected, Router, Server};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use super::{Fatal, Listeners, ServeError};
+use super::{Fatal, Listeners, ServeError, tls};
 use crate::config::Config;
 use crate::connection::{Limits, Listener, incoming};
+use crate::console::{Console, Gate};
 use crate::service::admin::Admin;
 use crate::service::participants::Participants;
 use crate::service::transactions::Transactions;
@@ -36,6 +42,10 @@ pub(super) struct Services {
     pub(super) transactions: Transactions,
     pub(super) participants: Participants,
     pub(super) admin: Admin,
+    /// Who is let in on the admin port.
+    pub(super) gate: Gate,
+    /// What else the admin port answers to a GET, for programs: health and metrics.
+    pub(super) others: axum::Router,
 }
 
 /// Two open ports.
@@ -48,29 +58,13 @@ pub(super) struct Ports {
     servers: TaskTracker,
 }
 
-/// Reads the files for TLS.
-pub(super) fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, ServeError> {
-    let Some(files) = &config.tls else {
-        return Ok(None);
-    };
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|source| ServeError::Tls { path: path.display().to_string(), source })
-    };
-    let identity = Identity::from_pem(read(&files.certificate)?, read(&files.key)?);
-    let mut tls = ServerTlsConfig::new().identity(identity).timeout(config.handshake_timeout);
-    if let Some(client_ca) = &files.client_ca {
-        tls = tls.client_ca_root(Certificate::from_pem(read(client_ca)?));
-    }
-    Ok(Some(tls))
-}
-
 impl Ports {
     /// Serves both ports until [`let_go`](Self::let_go) and their peers' end.
     pub(super) fn serve<L: Listener>(
         listeners: Listeners<L>,
         (public, admin): (SocketAddr, SocketAddr),
         config: &Config,
-        tls: Option<&ServerTlsConfig>,
+        tls: Option<&tls::Files>,
         services: Services,
         health: &HealthServer<impl Health>,
         fatal: &Fatal,
@@ -79,41 +73,41 @@ impl Ports {
             TransactionsServiceServer::new(services.transactions).max_decoding_message_size(STREAM_BYTES_MAX);
         let participants =
             ParticipantsServiceServer::new(services.participants).max_decoding_message_size(STREAM_BYTES_MAX);
+        let pages = Arc::new(services.admin.clone());
         let operators = AdminServiceServer::new(services.admin).max_decoding_message_size(UNARY_BYTES_MAX);
         let public_routes = Routes::new(transactions).add_service(participants).add_service(health.clone());
         let admin_routes = Routes::new(operators).add_service(health.clone());
-
         let ports = Self { public, admin, let_go: CancellationToken::new(), servers: TaskTracker::new() };
-        for (name, listener, routes) in [
-            ("the public port", listeners.public, public_routes),
-            ("the admin port", listeners.admin, admin_routes),
-        ] {
-            let router = hardened(config, tls)?.add_routes(with_reflection(routes)?);
-            ports.open(name, listener, router, config, fatal);
+        let public_tls = tls.map(tls::Files::for_calls);
+        let public_server = hardened(config, public_tls)?.add_routes(with_reflection(public_routes)?);
+        let connections = Box::pin(incoming(listeners.public, limits(config, fatal)));
+        ports.open("the public port", fatal, connections, public_server);
+
+        let console = Console::new(pages, services.gate, ports.let_go.clone());
+        let admin_routes = console.mount(with_reflection(admin_routes)?, services.others);
+        let admin_server = hardened(config, None)?.accept_http1(true).add_routes(admin_routes);
+        let connections = incoming(listeners.admin, limits(config, fatal));
+        match tls {
+            Some(tls) => {
+                let connections = Box::pin(tls.for_browsers()?.handshakes(connections));
+                ports.open("the admin port", fatal, connections, admin_server);
+            }
+            None => ports.open("the admin port", fatal, Box::pin(connections), admin_server),
         }
         Ok(ports)
     }
 
-    fn open(
-        &self,
-        name: &'static str,
-        listener: impl Listener,
-        router: Router,
-        config: &Config,
-        fatal: &Fatal,
-    ) {
-        let limits = Limits {
-            connections: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
-            handshake_timeout: config.handshake_timeout,
-            closed: fatal.tasks.killed(),
-        };
+    fn open<I, S>(&self, name: &'static str, fatal: &Fatal, connections: I, router: Router)
+    where
+        I: Stream<Item = std::io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+    {
         let let_go = self.let_go.clone();
         let expected = {
             let let_go = let_go.clone();
             move || let_go.is_cancelled()
         };
         let served = self.servers.track_future(async move {
-            let connections = Box::pin(incoming(listener, limits));
             if let Err(error) = router.serve_with_incoming_shutdown(connections, let_go.cancelled()).await {
                 tracing::error!(%error, port = name, "a port is not served any more");
             }
@@ -145,7 +139,16 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// spelled out because it is what stands against a flood of resets.
 const PENDING_RESETS_MAX: usize = 20;
 
-fn hardened(config: &Config, tls: Option<&ServerTlsConfig>) -> Result<Server, ServeError> {
+/// What the connections of one port are held to.
+fn limits(config: &Config, fatal: &Fatal) -> Limits {
+    Limits {
+        connections: Arc::new(Semaphore::new(config.connections_max.min(Semaphore::MAX_PERMITS))),
+        handshake_timeout: config.handshake_timeout,
+        closed: fatal.tasks.killed(),
+    }
+}
+
+fn hardened(config: &Config, tls: Option<ServerTlsConfig>) -> Result<Server, ServeError> {
     let server = Server::builder()
         .max_concurrent_streams(config.streams_per_connection_max)
         .http2_keepalive_interval(Some(config.keepalive))
@@ -156,7 +159,7 @@ fn hardened(config: &Config, tls: Option<&ServerTlsConfig>) -> Result<Server, Se
         .initial_connection_window_size(CONNECTION_WINDOW)
         .accept_http1(false);
     match tls {
-        Some(tls) => server.tls_config(tls.clone()).map_err(|error| ServeError::Listen(error.into())),
+        Some(tls) => server.tls_config(tls).map_err(|error| ServeError::Listen(error.into())),
         None => Ok(server),
     }
 }

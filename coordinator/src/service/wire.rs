@@ -2,9 +2,11 @@
 //! answer or an order as a message.
 //!
 //! Single values are converted, and their limits checked, by `pactum_proto::convert`; here they
-//! are put together. Nothing here knows a state.
+//! are put together. What operators ask of participants stands in [`examined`]. Nothing here knows a
+//! state.
 
 mod answers;
+mod examined;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,11 +24,13 @@ use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 
 pub(crate) use answers::{
-    abort, begun, commit, enlist_answer, inquiry_answer, known, member, outcome, pipeline_answer, prepare,
-    replication, settle, welcome, welcome_participant,
+    abort, begun, commit, enlist_answer, inquiry_answer, known, member, outcome, past_step, pipeline_answer,
+    prepare, replication, settle, welcome, welcome_participant,
 };
+pub(crate) use examined::{examine, examine_prepared, overrule, question, set_draining};
 
 use crate::error::ServiceError;
+use crate::examine::Answer;
 use crate::outbox::Measured;
 use crate::session::{Hello, Registration};
 
@@ -82,6 +86,13 @@ pub(crate) enum FromParticipant {
         branch: Branch,
         evidence: Evidence,
     },
+    /// To a question or an order of an operator.
+    Answer {
+        call_id: u64,
+        answer: Answer,
+    },
+    /// Whether it takes new branches.
+    Draining(bool),
 }
 
 // ---- from the wire -------------------------------------------------------------------------------
@@ -287,7 +298,8 @@ pub(crate) fn hello(hello: v1::Hello) -> Result<Hello, ServiceError> {
         if given.identity.len() > 256 {
             return Err(ServiceError::malformed("hello.resources.identity", "at most 256 bytes are taken"));
         }
-        let registration = Registration { identity: given.identity, marker: given.marker };
+        let settings = examined::settings(given.settings)?;
+        let registration = Registration { identity: given.identity, marker: given.marker, settings };
         if resources.insert(name, registration).is_some() {
             return Err(ServiceError::malformed("hello.resources", "a resource is named twice"));
         }
@@ -327,22 +339,30 @@ pub(crate) fn from_participant(message: v1::ParticipantMessage) -> Result<FromPa
             let outcome = v1::BranchOutcome::try_from(finished.outcome)
                 .map_err(|_unknown| ServiceError::malformed("finished.outcome", "it is not a known value"))?
                 .try_into()?;
-            let branch = BranchId::new(finished.branch);
+            let branch = branch(finished.branch)?;
             FromParticipant::Fact(id.gid, Event::BranchFinished { id, branch, outcome })
         }
         FromParticipantMessage::Failed(failed) => {
             let id = id(failed.id)?;
-            let branch = BranchId::new(failed.branch);
+            let branch = branch(failed.branch)?;
             let error: Arc<str> = cut(&failed.message).into();
-            tracing::warn!(gid = %id.gid, %branch, %error, "a branch could not be ended yet");
+            tracing::warn!(gid = %id.gid, branch = %branch.id, %error, "a branch could not be ended yet");
             FromParticipant::Fact(id.gid, Event::BranchFailed { id, branch, error })
         }
         FromParticipantMessage::RegisterAnswer(answer) => {
             let id = id(answer.id)?;
-            let branch = BranchId::new(answer.branch);
+            let branch = branch(answer.branch)?;
             let answer = need("register_answer.register", answer.register)?.try_into()?;
             FromParticipant::Fact(id.gid, Event::RegisterAnswered { id, branch, answer })
         }
+        FromParticipantMessage::Examined(given) => FromParticipant::Answer {
+            call_id: given.call_id,
+            answer: Answer::Examined(examined::examined(given)?),
+        },
+        FromParticipantMessage::OverruleAnswer(given) => {
+            FromParticipant::Answer { call_id: given.call_id, answer: examined::overruled(given)? }
+        }
+        FromParticipantMessage::Draining(given) => FromParticipant::Draining(given.draining),
         FromParticipantMessage::Inquiry(inquiry) => FromParticipant::Inquiry {
             id: id(inquiry.id)?,
             branch: branch(inquiry.branch)?,

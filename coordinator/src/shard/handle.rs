@@ -8,7 +8,9 @@ use pactum_core::coordinator::{Event, RequestId};
 use pactum_core::id::Gid;
 use pactum_core::outcome::DecisionRecord;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
+use super::history::PastStep;
 use super::inspect::Inspect;
 use crate::error::ServiceError;
 use crate::reply::{Reply, ReplyTo};
@@ -22,6 +24,8 @@ pub(crate) enum Input {
     Request(Request),
     /// An operator looks.
     Inspect(Inspect),
+    /// An operator asks what happened to a transaction.
+    Steps(Gid, oneshot::Sender<Vec<PastStep>>),
 }
 
 /// A request that needs exactly one answer.
@@ -43,6 +47,8 @@ pub(crate) struct Gauge {
     /// Recovered commits handed over and not finished.
     recovering: AtomicUsize,
     violations: AtomicU64,
+    /// Calls that found its queue full.
+    shed: AtomicU64,
     start_floor: Mutex<Option<Gid>>,
 }
 
@@ -68,6 +74,8 @@ pub(crate) struct Shards {
     answers: Vec<mpsc::UnboundedSender<Event>>,
     gauges: Vec<Arc<Gauge>>,
     requests: AtomicU64,
+    /// What the shards' timestamps count from.
+    origin: Instant,
 }
 
 impl fmt::Debug for Shards {
@@ -81,8 +89,9 @@ impl Shards {
         inputs: Vec<mpsc::Sender<Input>>,
         answers: Vec<mpsc::UnboundedSender<Event>>,
         gauges: Vec<Arc<Gauge>>,
+        origin: Instant,
     ) -> Self {
-        Self { inputs, answers, gauges, requests: AtomicU64::new(1) }
+        Self { inputs, answers, gauges, requests: AtomicU64::new(1), origin }
     }
 
     /// A name for a request, unique while this coordinator lives.
@@ -102,9 +111,13 @@ impl Shards {
         let (sender, answer) = oneshot::channel();
         let to = ReplyTo::Unary(sender);
         let input = Input::Request(Request { gid, starts, event, name: request, to });
-        match self.inputs[self.index(gid)].try_send(input) {
+        let index = self.index(gid);
+        match self.inputs[index].try_send(input) {
             Ok(()) => answer.await.unwrap_or(Err(ServiceError::Stopped)),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(ServiceError::Shed { what: "the queue is full" }),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.gauges[index].shed.fetch_add(1, Ordering::Relaxed);
+                Err(ServiceError::Shed { what: "the queue is full" })
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ServiceError::Stopped),
         }
     }
@@ -181,6 +194,24 @@ impl Shards {
             all.push(answer.await.map_err(|_closed| ServiceError::Stopped)?);
         }
         Ok(all)
+    }
+
+    /// What happened to a transaction of late, oldest first, as far as its shard remembers.
+    pub(crate) async fn steps(&self, gid: Gid) -> Result<Vec<PastStep>, ServiceError> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.inputs[self.index(gid)].send(Input::Steps(gid, reply)).await;
+        asked.map_err(|_closed| ServiceError::Stopped)?;
+        answer.await.map_err(|_closed| ServiceError::Stopped)
+    }
+
+    /// Whole seconds since the shards' origin.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.origin.elapsed().as_secs()
+    }
+
+    /// Calls that found a queue full.
+    pub(crate) fn shed(&self) -> u64 {
+        self.gauges.iter().map(|gauge| gauge.shed.load(Ordering::Relaxed)).sum()
     }
 
     /// Open transactions, about.

@@ -1,6 +1,13 @@
 //! A coordinator with the in-memory log, and scripted peers that speak the wire's own messages.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a message that is not expected fails the test, whatever it is"
+)]
+
+pub mod acts;
+pub mod database;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
@@ -149,6 +156,7 @@ impl Participant {
             resource: (*resource).to_owned(),
             identity: format!("{resource}-identity"),
             marker: *marker,
+            ..v1::Registration::default()
         });
         let hello = v1::Hello {
             instance: instance.as_bytes().to_vec(),
@@ -241,7 +249,7 @@ impl Participant {
                     return (branch, answer.error);
                 }
                 // An enlistment that is refused may be followed or preceded by the order to abort.
-                Down::Abort(_) => {}
+                Down::Abort(_) | Down::Examine(_) => {}
                 other => panic!("an answer was expected, not {other:?}"),
             }
         }
@@ -254,9 +262,13 @@ impl Participant {
     }
 
     pub async fn prepare(&mut self) -> v1::Prepare {
-        match self.next().await {
-            Down::Prepare(prepare) => prepare,
-            other => panic!("a Prepare was expected, not {other:?}"),
+        loop {
+            match self.next().await {
+                Down::Prepare(prepare) => return prepare,
+                // A question of an operator: this participant is silent.
+                Down::Examine(_) => {}
+                other => panic!("a Prepare was expected, not {other:?}"),
+            }
         }
     }
 
@@ -273,7 +285,8 @@ impl Participant {
     }
 
     pub async fn finished(&self, id: &v1::TransactionId, branch: &v1::Branch, outcome: v1::BranchOutcome) {
-        let finished = v1::Finished { id: Some(id.clone()), branch: branch.id, outcome: outcome.into() };
+        let finished =
+            v1::Finished { id: Some(id.clone()), branch: Some(branch.clone()), outcome: outcome.into() };
         self.ended.lock().unwrap().insert(id.gid.clone());
         self.send(Up::Finished(finished)).await;
     }
@@ -286,8 +299,8 @@ impl Participant {
                     self.finished(id, branch, v1::BranchOutcome::Committed).await;
                     return commit;
                 }
-                // A Prepare that was repeated before our vote arrived.
-                Down::Prepare(_) => {}
+                // A Prepare that was repeated before our vote arrived, or a question of an operator.
+                Down::Prepare(_) | Down::Examine(_) => {}
                 other => panic!("a Commit was expected, not {other:?}"),
             }
         }
@@ -300,7 +313,7 @@ impl Participant {
                 Down::Abort(abort) if abort.id.as_ref() == Some(id) => {
                     return self.finished(id, branch, v1::BranchOutcome::Aborted).await;
                 }
-                Down::Prepare(_) => {}
+                Down::Prepare(_) | Down::Examine(_) => {}
                 other => panic!("an Abort was expected, not {other:?}"),
             }
         }

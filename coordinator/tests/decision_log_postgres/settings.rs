@@ -63,7 +63,7 @@ async fn a_schema_that_the_role_may_not_make_is_not_ready_and_says_what_to_run()
     let refused = open_serving().await.unwrap_err();
     assert!(matches!(refused, DecisionLogError::SchemaNotReady { .. }), "{refused}");
     assert!(refused.to_string().contains("pactum log migrate"));
-    assert_eq!(postgres::migrate(&url).await.unwrap().applied, [1, 2]);
+    assert_eq!(postgres::migrate(&url).await.unwrap().applied, [1, 2, 3]);
     assert_eq!(postgres::migrate(&url).await.unwrap().applied, [0; 0], "repeatable");
     let grants = format!(
         "GRANT USAGE ON SCHEMA pactum TO serving_{name};

@@ -167,7 +167,7 @@ impl Resource for FileResource {
     async fn check(&self) -> Result<Registration, HookError> {
         self.blocking(Store::check).await.map_err(disk)?;
         // No marker: it would allow one-phase commit, for which there are two more hooks.
-        Ok(Registration { identity: self.inner.store.identity().to_owned(), marker: false })
+        Ok(Registration::new(self.inner.store.identity()))
     }
 
     fn bind(&self, enlister: Enlister) {

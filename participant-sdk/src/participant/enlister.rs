@@ -42,6 +42,9 @@ impl Enlister {
         resource: &ResourceName,
         branch: BranchId,
     ) -> Result<Branch, EnlistError> {
+        if self.is_draining() {
+            return Err(EnlistError::Draining);
+        }
         let deadline = context.deadline();
         // Branches have no name without the cluster's, so no hook could end one.
         let cluster = timeout_at(Instant::from_std(deadline), self.wait_for_cluster()).await;
@@ -62,6 +65,11 @@ impl Enlister {
             Ok(Err(error)) => Err(error),
             Err(_stopped) => Err(EnlistError::Stopping),
         }
+    }
+
+    /// Whether the participant takes no new branches: then begin none.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
     }
 
     /// The cluster, once a coordinator has named it. It never changes after that.
@@ -116,6 +124,12 @@ pub enum EnlistError {
     /// A branch of that id is being enlisted already.
     #[error("a branch of that id is being enlisted already")]
     BranchInUse,
+    /// The participant takes no new branches: an operator, or the service itself, has it drain.
+    /// The whole transaction may be done again elsewhere.
+    #[error(
+        "the participant is draining, and takes no new branches: do the transaction again at another one"
+    )]
+    Draining,
     /// The participant is shutting down.
     #[error("the participant is shutting down")]
     Stopping,
@@ -130,6 +144,7 @@ impl EnlistError {
             | Self::Unanswered
             | Self::UnknownResource { .. }
             | Self::BranchInUse
+            | Self::Draining
             | Self::Stopping => None,
         }
     }

@@ -35,10 +35,12 @@ mod branch;
 mod checks;
 mod control;
 mod evidence;
+mod examine;
 mod finish;
 mod lookup;
 mod marker;
 mod operation;
+mod overrule;
 mod prepare;
 mod sql;
 
@@ -60,9 +62,12 @@ use self::control::Ending;
 use self::operation::Handler;
 pub use self::operation::{NoVote, OperationFuture};
 use self::prepare::Probe;
-use super::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
+use super::{
+    BranchContext, BranchFinding, BranchPresence, BranchQuestion, HookError, Prepared, PreparedBranch,
+    PreparedFindings, Registration, Resource,
+};
 use crate::context::Context;
-use crate::participant::Enlister;
+use crate::participant::{EnlistError, Enlister};
 
 /// One PostgreSQL database. Cheap to clone; all clones are the same resource.
 #[derive(Clone)]
@@ -77,6 +82,8 @@ struct Inner {
     pool: PgPool,
     /// For ending branches; made when the first is ended, when all settings are known.
     ending: OnceLock<Ending>,
+    /// For what operators ask; made at the first question.
+    looking: OnceLock<PgPool>,
     /// What waits to be looked up among the prepared.
     look_ups: lookup::LookUps,
     /// Enlisted branches whose local transactions are open. Bounded by the pool: each holds one
@@ -120,6 +127,16 @@ impl Inner {
         })
     }
 
+    fn is_open(&self, name: &PreparedName) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+    }
+
+    /// Connections for what operators ask, apart from those that end branches: no question takes
+    /// one of those. Must be called within a tokio runtime, as hooks are.
+    fn looking(&self) -> &PgPool {
+        self.looking.get_or_init(|| control::for_looking(&self.pool))
+    }
+
     fn control(&self) -> &PgPool {
         &self.ending().pool
     }
@@ -155,6 +172,7 @@ impl PostgresResource {
             inner: Arc::new(Inner {
                 name: ResourceName::new(name)?,
                 ending: OnceLock::new(),
+                looking: OnceLock::new(),
                 look_ups: lookup::LookUps::default(),
                 pool,
                 open: Mutex::default(),
@@ -258,6 +276,9 @@ impl PostgresResource {
     ) -> Result<PostgresBranch, BranchError> {
         let enlister = self.inner.settings().enlister.clone();
         let enlister = enlister.ok_or(BranchError::NotStarted)?;
+        if enlister.is_draining() {
+            return Err(BranchError::NotEnlisted(EnlistError::Draining));
+        }
         let deadline = context.deadline();
         let cluster = tokio::time::timeout_at(deadline.into(), enlister.wait_for_cluster()).await;
         let Ok(cluster) = cluster else {
@@ -363,6 +384,23 @@ impl Resource for PostgresResource {
 
     async fn recover(&self, cluster: &Cluster) -> Result<Vec<PreparedBranch>, HookError> {
         finish::recover(&self.inner, &PreparedName::prefix_of(cluster)).await
+    }
+
+    async fn examine(&self, questions: &[BranchQuestion]) -> Result<Vec<BranchFinding>, HookError> {
+        examine::these(&self.inner, questions).await
+    }
+
+    async fn examine_all(&self, cluster: &Cluster, limit: usize) -> Result<PreparedFindings, HookError> {
+        examine::all(&self.inner, &PreparedName::prefix_of(cluster), limit).await
+    }
+
+    async fn overrule(
+        &self,
+        branch: &BranchContext,
+        prepared: &Evidence,
+        commit: bool,
+    ) -> Result<BranchPresence, HookError> {
+        overrule::overrule(&self.inner, &branch.name, prepared, commit).await
     }
 
     async fn commit_one_phase(

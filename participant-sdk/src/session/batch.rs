@@ -33,30 +33,39 @@ pub(super) fn step(message: &v1::ParticipantMessage) -> Option<Step> {
     match message.message.as_ref()? {
         ToCoordinator::Vote(vote) => Some(Step::VoteSent { gid: gid(&vote.id)?, branch: id(&vote.branch)? }),
         ToCoordinator::RegisterAnswer(answer) => {
-            Some(Step::VoteSent { gid: gid(&answer.id)?, branch: BranchId::new(answer.branch) })
+            Some(Step::VoteSent { gid: gid(&answer.id)?, branch: id(&answer.branch)? })
         }
         ToCoordinator::Finished(finished) => {
-            Some(Step::AckSent { gid: gid(&finished.id)?, branch: BranchId::new(finished.branch) })
+            Some(Step::AckSent { gid: gid(&finished.id)?, branch: id(&finished.branch)? })
         }
         ToCoordinator::Inquiry(inquiry) => {
             Some(Step::InquirySent { gid: gid(&inquiry.id)?, branch: id(&inquiry.branch)? })
         }
-        ToCoordinator::Hello(_) | ToCoordinator::Enlist(_) | ToCoordinator::Failed(_) => None,
+        ToCoordinator::Hello(_)
+        | ToCoordinator::Enlist(_)
+        | ToCoordinator::Failed(_)
+        | ToCoordinator::Examined(_)
+        | ToCoordinator::OverruleAnswer(_)
+        | ToCoordinator::Draining(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use pactum_core::id::{Incarnation, TransactionId};
-    use pactum_core::participant::BranchKey;
+    use pactum_core::id::{Branch, Incarnation, InstanceId, ResourceName, TransactionId};
 
     use super::*;
     use crate::session::wire;
 
     fn messages(count: u64, text: &str) -> Vec<v1::ParticipantMessage> {
         let id = TransactionId { incarnation: Incarnation::NIL, gid: Gid::NIL };
-        let key = |number| BranchKey { id, branch: BranchId::new(number) };
-        (0..count).map(|number| wire::failed(key(number), &text.into())).collect()
+        let branch = |number| Branch {
+            id: BranchId::new(number),
+            resource: ResourceName::new("bank-a").unwrap(),
+            instance: InstanceId::NIL,
+            marker: false,
+        };
+        (0..count).map(|number| wire::failed(id, branch(number), text)).collect()
     }
 
     #[test]

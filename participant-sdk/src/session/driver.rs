@@ -17,15 +17,17 @@ use pactum_core::participant::{BranchKey, Event, Participant, SessionId};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::enlists::Enlists;
 use super::hooks::DynResource;
 use super::inquiries::Inquiries;
+use super::operators::Operators;
 use super::owners::Owners;
 use super::peers::{Peer, Peers};
-use super::wire::{Clock, Incoming, Welcome};
+use super::wire::{self, Clock, Incoming, Welcome};
 use super::{Input, Shared};
+use crate::context::is_traceparent;
 use crate::observe::{Observer, Step};
 use crate::participant::EnlistError;
 
@@ -49,8 +51,11 @@ pub(crate) struct Driver {
     owners: Owners,
     inquiries: Inquiries,
     enlists: Enlists,
+    operators: Operators,
     /// Enlisted branches that no hook has been ordered for: to be ended when the participant stops.
     open: BTreeSet<BranchKey>,
+    /// Of the Prepares that came in this round: for the spans of their hooks.
+    traceparents: BTreeMap<BranchKey, String>,
     /// Hooks whose end has not been heard.
     running: usize,
     /// Set while stopping: told when no hook runs.
@@ -73,6 +78,7 @@ impl Driver {
             core,
             clock,
             inquiries: Inquiries::new(Arc::clone(&shared)),
+            operators: Operators::new(Arc::clone(&shared), tasks.clone(), resources),
             shared,
             resources: named.collect(),
             observer,
@@ -82,6 +88,7 @@ impl Driver {
             owners: Owners::new(owner_grace),
             enlists: Enlists::default(),
             open: BTreeSet::new(),
+            traceparents: BTreeMap::new(),
             running: 0,
             idle: None,
             stopping: false,
@@ -91,6 +98,7 @@ impl Driver {
     /// Serves until the participant has stopped.
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let stop = self.shared.stop.clone();
+        let mut draining = self.shared.draining.subscribe();
         let mut taken = Vec::new();
         loop {
             let due = self.next_due();
@@ -108,9 +116,15 @@ impl Driver {
                     }
                 }
                 () = alarm => {}
+                Ok(()) = draining.changed() => {
+                    let draining = *draining.borrow_and_update();
+                    self.tell_draining(draining);
+                }
             }
             self.alarm();
             self.carry_out();
+            // Whichever was not taken was of a Prepare that runs nothing.
+            self.traceparents.clear();
             if self.running == 0
                 && let Some(idle) = self.idle.take()
             {
@@ -149,6 +163,9 @@ impl Driver {
         match input {
             Input::Attached { session, place, welcome, outbox } => {
                 self.peers.insert(session, Peer { place, incarnation: welcome.incarnation, outbox });
+                if self.shared.is_draining() {
+                    self.send(session, wire::operators::draining(true));
+                }
                 self.welcomed(place, &welcome);
             }
             // A session that is gone is not heard any more.
@@ -169,6 +186,7 @@ impl Driver {
                     self.tell(event);
                 }
             }
+            Input::Answered { to, message } => self.send(to, message),
             Input::Enlist { id, resource, branch, deadline, reply } => {
                 let key = BranchKey { id, branch };
                 let Some(registration) = self.shared.registration(&resource) else {
@@ -177,6 +195,10 @@ impl Driver {
                 };
                 if self.stopping {
                     reply.send(Err(EnlistError::Stopping)).ok();
+                    return;
+                }
+                if self.shared.is_draining() {
+                    reply.send(Err(EnlistError::Draining)).ok();
                     return;
                 }
                 let branch = Branch {
@@ -215,12 +237,45 @@ impl Driver {
                     self.tell(Event::EnlistRefused { key });
                 }
             }
+            Incoming::Prepare { key, event, traceparent } => {
+                if is_traceparent(&traceparent) {
+                    self.traceparents.insert(key, traceparent);
+                }
+                self.message(session, Incoming::Fact(event));
+            }
             Incoming::Fact(event) => {
                 if self.observer.looks() {
                     self.see_fact(&event);
                 }
                 self.tell(event);
             }
+            Incoming::Examine(examine) => {
+                let open = &self.open;
+                if let Some(answer) = self.operators.examine(session, examine, |key| open.contains(key)) {
+                    self.send(session, answer);
+                }
+            }
+            Incoming::Overrule(overrule) => {
+                if let Some(answer) = self.operators.overrule(session, overrule) {
+                    self.send(session, answer);
+                }
+            }
+            Incoming::SetDraining(draining) => {
+                // A change is told on every stream, the asker's included.
+                let before = self.shared.is_draining();
+                self.shared.set_draining(draining);
+                if before == draining {
+                    self.send(session, wire::operators::draining(draining));
+                }
+            }
+        }
+    }
+
+    /// Says on every stream whether new branches are taken.
+    fn tell_draining(&mut self, draining: bool) {
+        info!(draining, "whether new branches are taken has changed");
+        for session in self.peers.sessions() {
+            self.send(session, wire::operators::draining(draining));
         }
     }
 

@@ -19,7 +19,10 @@ use tracing::{debug, error, warn};
 
 use crate::observe::{Observer, Step};
 use crate::participant::Enlister;
-use crate::resource::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
+use crate::resource::{
+    BranchContext, BranchFinding, BranchPresence, BranchQuestion, HookError, Prepared, PreparedBranch,
+    PreparedFindings, Registration, Resource,
+};
 
 /// [`Resource`], as a trait object.
 pub(crate) trait DynResource: Send + Sync {
@@ -50,6 +53,21 @@ pub(crate) trait DynResource: Send + Sync {
         operation: Option<&'a Operation>,
     ) -> BoxFuture<'a, RegisterAnswer>;
     fn settle<'a>(&'a self, branch: &'a BranchContext) -> BoxFuture<'a, RegisterAnswer>;
+    fn examine<'a>(
+        &'a self,
+        questions: &'a [BranchQuestion],
+    ) -> BoxFuture<'a, Result<Vec<BranchFinding>, HookError>>;
+    fn examine_all<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<PreparedFindings, HookError>>;
+    fn overrule<'a>(
+        &'a self,
+        branch: &'a BranchContext,
+        prepared: &'a Evidence,
+        commit: bool,
+    ) -> BoxFuture<'a, Result<BranchPresence, HookError>>;
 }
 
 impl<R: Resource> DynResource for R {
@@ -108,6 +126,30 @@ impl<R: Resource> DynResource for R {
 
     fn settle<'a>(&'a self, branch: &'a BranchContext) -> BoxFuture<'a, RegisterAnswer> {
         Box::pin(Resource::settle(self, branch))
+    }
+
+    fn examine<'a>(
+        &'a self,
+        questions: &'a [BranchQuestion],
+    ) -> BoxFuture<'a, Result<Vec<BranchFinding>, HookError>> {
+        Box::pin(Resource::examine(self, questions))
+    }
+
+    fn examine_all<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<PreparedFindings, HookError>> {
+        Box::pin(Resource::examine_all(self, cluster, limit))
+    }
+
+    fn overrule<'a>(
+        &'a self,
+        branch: &'a BranchContext,
+        prepared: &'a Evidence,
+        commit: bool,
+    ) -> BoxFuture<'a, Result<BranchPresence, HookError>> {
+        Box::pin(Resource::overrule(self, branch, prepared, commit))
     }
 }
 

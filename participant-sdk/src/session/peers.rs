@@ -42,6 +42,11 @@ impl Peers {
         self.attached.contains_key(&session)
     }
 
+    /// All of them, the oldest first.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.attached.keys().copied().collect()
+    }
+
     /// The stream's coordinator is this incarnation from now on. Returns its place.
     pub(super) fn renamed(&mut self, session: SessionId, incarnation: Option<Incarnation>) -> Option<usize> {
         let peer = self.attached.get_mut(&session)?;

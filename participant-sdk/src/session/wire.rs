@@ -1,10 +1,13 @@
 //! Between the messages of an Attach stream and what the participant's core knows.
 //!
 //! Everything that a coordinator sends is checked here, once. A message that breaks the protocol
-//! ends the stream: what could not be read cannot be answered either.
+//! ends the stream: what could not be read cannot be answered either. What operators ask stands in
+//! `wire/operators.rs`.
 
+pub(crate) mod operators;
+
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pactum_core::coordinator::{InquiryAnswer, Operation, RegisterAnswer};
@@ -24,6 +27,11 @@ use crate::resource::Registration;
 
 /// Longest text of a failure that is sent, in bytes.
 const FAILURE_BYTES_MAX: usize = 512;
+
+/// Settings of a resource that are told, and the longest name and value of one, in bytes.
+const SETTINGS_MAX: usize = 32;
+const SETTING_NAME_BYTES_MAX: usize = 64;
+const SETTING_BYTES_MAX: usize = 256;
 
 /// Taken where a Prepare does not say how long its transaction has.
 const TIME_LEFT_DEFAULT: Duration = Duration::from_secs(30);
@@ -69,8 +77,20 @@ pub(crate) struct Welcome {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Welcome(Welcome),
-    EnlistAnswer { call_id: u64, refusal: Option<Refusal> },
+    EnlistAnswer {
+        call_id: u64,
+        refusal: Option<Refusal>,
+    },
     Fact(Event),
+    /// A Prepare of that branch, and the `traceparent` of whoever asks for its vote; may be empty.
+    Prepare {
+        key: BranchKey,
+        event: Event,
+        traceparent: String,
+    },
+    Examine(operators::Examine),
+    Overrule(operators::Overrule),
+    SetDraining(bool),
 }
 
 /// A message that breaks the protocol.
@@ -96,17 +116,20 @@ pub(crate) fn read(
         FromCoordinator::Prepare(prepare) => {
             let left = prepare.time_left.and_then(|left| Duration::try_from(left).ok());
             let left = left.unwrap_or(TIME_LEFT_DEFAULT).min(TIME_LEFT_MAX);
-            Incoming::Fact(Event::PrepareReceived {
+            let (id, branch) = (read_id(prepare.id)?, read_branch(prepare.branch)?);
+            let key = BranchKey { id, branch: branch.id };
+            let event = Event::PrepareReceived {
                 from,
-                id: read_id(prepare.id)?,
-                branch: read_branch(prepare.branch)?,
+                id,
+                branch,
                 operation: prepare.operation.map(|operation| Operation {
                     name: operation.name.into(),
                     payload: operation.payload.into(),
                 }),
                 one_phase: prepare.one_phase,
                 deadline: clock.now() + left,
-            })
+            };
+            Incoming::Prepare { key, event, traceparent: prepare.traceparent }
         }
         FromCoordinator::Commit(commit) => Incoming::Fact(Event::CommitReceived {
             from,
@@ -139,6 +162,9 @@ pub(crate) fn read(
             };
             Incoming::Fact(Event::InquiryAnswered { key, answer })
         }
+        FromCoordinator::Examine(examine) => Incoming::Examine(operators::read_examine(examine)?),
+        FromCoordinator::Overrule(overrule) => Incoming::Overrule(operators::read_overrule(overrule)?),
+        FromCoordinator::SetDraining(set) => Incoming::SetDraining(set.draining),
     })
 }
 
@@ -184,12 +210,30 @@ pub(crate) fn hello<'a>(
         resource: name.to_string(),
         identity: registration.identity.clone(),
         marker: registration.marker,
+        settings: settings(&registration.settings),
     });
     message(ToCoordinator::Hello(v1::Hello {
         instance: instance.as_uuid().as_bytes().to_vec(),
         resources: resources.collect(),
         version: concat!("pactum-rust/", env!("CARGO_PKG_VERSION")).into(),
     }))
+}
+
+/// What is told of a resource's settings.
+fn settings(settings: &BTreeMap<String, String>) -> HashMap<String, String> {
+    let told = settings.iter().take(SETTINGS_MAX).map(|(key, value)| {
+        (cut(key, SETTING_NAME_BYTES_MAX).to_owned(), cut(value, SETTING_BYTES_MAX).to_owned())
+    });
+    told.collect()
+}
+
+/// The beginning of a text, in whole characters.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 pub(crate) fn enlist(
@@ -215,30 +259,30 @@ pub(crate) fn vote(id: TransactionId, branch: Branch, vote: Vote) -> v1::Partici
     }))
 }
 
-pub(crate) fn finished(key: BranchKey, outcome: &BranchOutcome) -> v1::ParticipantMessage {
+pub(crate) fn finished(id: TransactionId, branch: Branch, outcome: BranchOutcome) -> v1::ParticipantMessage {
     message(ToCoordinator::Finished(v1::Finished {
-        id: Some(key.id.into()),
-        branch: key.branch.number(),
-        outcome: v1::BranchOutcome::from(outcome.clone()).into(),
+        id: Some(id.into()),
+        branch: Some(branch.into()),
+        outcome: v1::BranchOutcome::from(outcome).into(),
     }))
 }
 
-pub(crate) fn failed(key: BranchKey, error: &Arc<str>) -> v1::ParticipantMessage {
-    let mut end = error.len().min(FAILURE_BYTES_MAX);
-    while !error.is_char_boundary(end) {
-        end -= 1;
-    }
+pub(crate) fn failed(id: TransactionId, branch: Branch, error: &str) -> v1::ParticipantMessage {
     message(ToCoordinator::Failed(v1::Failed {
-        id: Some(key.id.into()),
-        branch: key.branch.number(),
-        message: error[..end].into(),
+        id: Some(id.into()),
+        branch: Some(branch.into()),
+        message: cut(error, FAILURE_BYTES_MAX).into(),
     }))
 }
 
-pub(crate) fn register_answer(key: BranchKey, answer: RegisterAnswer) -> v1::ParticipantMessage {
+pub(crate) fn register_answer(
+    id: TransactionId,
+    branch: Branch,
+    answer: RegisterAnswer,
+) -> v1::ParticipantMessage {
     message(ToCoordinator::RegisterAnswer(v1::RegisterAnswer {
-        id: Some(key.id.into()),
-        branch: key.branch.number(),
+        id: Some(id.into()),
+        branch: Some(branch.into()),
         register: Some(answer.into()),
     }))
 }

@@ -17,8 +17,12 @@ async fn a_participant_says_first_who_it_is() {
     assert_eq!(participant.cluster(), None);
     let (stream, hello) = coordinator.accept().await;
     assert_eq!(hello.instance, participant.instance().as_uuid().as_bytes());
-    let bank =
-        v1::Registration { resource: "bank-a".into(), identity: "memory of bank-a".into(), marker: false };
+    let bank = v1::Registration {
+        resource: "bank-a".into(),
+        identity: "memory of bank-a".into(),
+        settings: [("server_version".into(), "1".into())].into(),
+        ..v1::Registration::default()
+    };
     assert_eq!(hello.resources, [bank]);
     stream.welcome(OWNER).await;
     participant.attached().await;

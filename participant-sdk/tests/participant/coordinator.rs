@@ -225,6 +225,27 @@ impl Stream {
         }
     }
 
+    pub(crate) async fn examined(&mut self) -> v1::Examined {
+        match self.recv().await {
+            FromParticipant::Examined(examined) => examined,
+            other => panic!("an Examined was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) async fn overruled(&mut self) -> v1::OverruleAnswer {
+        match self.recv().await {
+            FromParticipant::OverruleAnswer(answer) => answer,
+            other => panic!("an OverruleAnswer was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) async fn draining(&mut self) -> bool {
+        match self.recv().await {
+            FromParticipant::Draining(draining) => draining.draining,
+            other => panic!("a Draining was expected, not {other:?}"),
+        }
+    }
+
     pub(crate) async fn inquiry(&mut self) -> v1::Inquiry {
         match self.recv().await {
             FromParticipant::Inquiry(inquiry) => inquiry,
@@ -279,4 +300,38 @@ pub(crate) fn abort(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipan
 
 pub(crate) fn settle(id: &v1::TransactionId, branch: &v1::Branch) -> ToParticipant {
     ToParticipant::Settle(v1::Settle { id: Some(id.clone()), branch: Some(branch.clone()) })
+}
+
+pub(crate) fn examine(
+    call_id: u64,
+    resource: &str,
+    branches: &[(&v1::TransactionId, &v1::Branch)],
+) -> ToParticipant {
+    let branches = branches.iter().map(|(id, branch)| v1::BranchQuestion {
+        id: Some((*id).clone()),
+        branch: Some((*branch).clone()),
+        evidence: None,
+    });
+    let branches = branches.collect();
+    ToParticipant::Examine(v1::Examine { call_id, resource: resource.into(), branches, limit: 0 })
+}
+
+pub(crate) fn overrule(
+    call_id: u64,
+    id: &v1::TransactionId,
+    branch: &v1::Branch,
+    execution: &str,
+    commit: bool,
+) -> ToParticipant {
+    ToParticipant::Overrule(v1::Overrule {
+        call_id,
+        id: Some(id.clone()),
+        branch: Some(branch.clone()),
+        evidence: Some(v1::Evidence { execution: execution.into(), anchor: String::new() }),
+        commit,
+    })
+}
+
+pub(crate) fn set_draining(draining: bool) -> ToParticipant {
+    ToParticipant::SetDraining(v1::SetDraining { draining })
 }

@@ -181,12 +181,13 @@ async fn a_branch_that_fails_again_and_again_delays_no_other_branch() {
     while failed < 3 || finished < 1 {
         match world.stream.recv().await {
             FromParticipant::Failed(message) => {
-                assert_eq!(message.branch, 1);
+                assert_eq!(message.branch.unwrap().id, 1);
                 failed += 1;
                 world.stream.send([commit(&dead, &dead_branch, "x1")]).await;
             }
             FromParticipant::Finished(message) => {
-                assert_eq!((message.branch, message.outcome()), (2, Outcome::Committed));
+                let outcome = message.outcome();
+                assert_eq!((message.branch.unwrap().id, outcome), (2, Outcome::Committed));
                 finished += 1;
             }
             FromParticipant::Inquiry(_) => {}

@@ -16,6 +16,7 @@ mod members;
 mod memory;
 #[path = "../network/mod.rs"]
 mod network;
+mod operators;
 mod quarantine;
 mod stop;
 

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pactum::participant::Enlister;
-use pactum::resource::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
+use pactum::resource::{
+    BranchContext, BranchFinding, BranchPresence, BranchQuestion, HookError, Prepared, PreparedBranch,
+    Registration, Resource,
+};
 use pactum::{AbortKind, AbortReason, BranchId, Cluster, ResourceName};
 use pactum_core::coordinator::{Operation, RegisterAnswer};
 use pactum_core::id::PreparedName;
@@ -40,8 +43,12 @@ pub(crate) struct Script {
     pub(crate) commit_failures: usize,
     pub(crate) commit_panics: usize,
     pub(crate) marker: bool,
+    /// Or panic.
+    pub(crate) panicking_hook: Option<&'static str>,
     /// Hooks of this name do not come back.
     pub(crate) hanging_hook: Option<&'static str>,
+    /// Those of operators refuse.
+    pub(crate) refusing_hook: Option<&'static str>,
     /// Nor does any hook of these branches.
     pub(crate) hanging_branches: BTreeSet<BranchId>,
     /// And their commits fail, again and again.
@@ -169,7 +176,8 @@ impl Resource for Memory {
         if script.check_fails {
             return Err(HookError::new("the store is locked: unlock it"));
         }
-        Ok(Registration { identity: format!("memory of {}", self.name), marker: script.marker })
+        let registration = Registration::new(format!("memory of {}", self.name)).with_marker(script.marker);
+        Ok(registration.with_setting("server_version", "1"))
     }
 
     fn bind(&self, enlister: Enlister) {
@@ -257,6 +265,56 @@ impl Resource for Memory {
             Held::Open | Held::Committed(_) | Held::Aborted => None,
         });
         Ok(prepared.filter(|found| found.name.cluster == *cluster).collect())
+    }
+
+    async fn examine(&self, questions: &[BranchQuestion]) -> Result<Vec<BranchFinding>, HookError> {
+        self.called(&format!("examine {}", questions.len()));
+        self.may_hang("examine", None).await;
+        assert!(self.lock().script.panicking_hook != Some("examine"), "the user's hook has a defect");
+        let store = self.lock();
+        let finding = |question: &BranchQuestion| {
+            let name = question.name.clone();
+            match store.held.get(&name.branch) {
+                Some(Held::Prepared(execution)) => {
+                    BranchFinding::prepared(name, Evidence::new(execution.clone(), ""))
+                }
+                Some(Held::Committed(_)) => BranchFinding::new(name, BranchPresence::Committed),
+                Some(Held::Aborted) => BranchFinding::new(name, BranchPresence::Aborted),
+                Some(Held::Open) | None => BranchFinding::new(name, BranchPresence::Unknown),
+            }
+        };
+        Ok(questions.iter().map(finding).collect())
+    }
+
+    async fn overrule(
+        &self,
+        branch: &BranchContext,
+        prepared: &Evidence,
+        commit: bool,
+    ) -> Result<BranchPresence, HookError> {
+        self.called("overrule");
+        self.may_hang("overrule", None).await;
+        let mut store = self.lock();
+        if store.script.refusing_hook == Some("overrule") {
+            return Err(HookError::new("ask the owner of the store"));
+        }
+        let id = branch.name.branch;
+        match store.held.get(&id).cloned() {
+            Some(Held::Prepared(execution)) if *execution == *prepared.execution => {
+                let (held, stands) = if commit {
+                    (Held::Committed(execution), BranchPresence::Committed)
+                } else {
+                    (Held::Aborted, BranchPresence::Aborted)
+                };
+                store.held.insert(id, held);
+                Ok(stands)
+            }
+            Some(Held::Prepared(_)) => Err(HookError::new("another execution is prepared")),
+            Some(Held::Committed(_)) => Ok(BranchPresence::Committed),
+            Some(Held::Aborted) => Ok(BranchPresence::Aborted),
+            Some(Held::Open) => Ok(BranchPresence::Open),
+            None => Ok(BranchPresence::Unknown),
+        }
     }
 
     async fn commit_one_phase(

@@ -11,6 +11,10 @@ async fn it_says_which_database_it_is_and_whether_it_keeps_markers() {
     let before = bank.resource.check().await.unwrap();
     let database = bank.url.rsplit('/').next().unwrap();
     let system = server().psql("postgres", "SELECT system_identifier FROM pg_control_system()").unwrap();
+    let told = |name: &str| before.settings.get(name).map(String::as_str);
+    assert_eq!((told("max_prepared_transactions"), told("max_connections")), (Some("200"), Some("300")));
+    assert_eq!((told("in_recovery"), told("pool_connections")), (Some("false"), Some("4")));
+    assert!(told("server_version").is_some() && before.settings.len() <= 32, "{before:?}");
     assert_eq!(before.identity, format!("postgresql:{}/{database}", system.trim()));
     assert!(!before.marker);
     PostgresResource::install(&bank.outside).await.unwrap();

@@ -61,7 +61,7 @@ impl Fixture for Ledger {
 async fn the_contract_holds() {
     let bank = Bank::open().await;
     let checked = testing::contract(&Ledger { bank, witnessed: false }).await.unwrap();
-    assert_eq!(checked.len(), 18, "{checked:?}");
+    assert_eq!(checked.len(), 23, "{checked:?}");
 }
 
 /// [H5]
@@ -69,5 +69,5 @@ async fn the_contract_holds() {
 async fn the_contract_holds_with_marker_tables() {
     let bank = Bank::open_with_marker().await;
     let checked = testing::contract(&Ledger { bank, witnessed: false }).await.unwrap();
-    assert_eq!(checked.len(), 21, "{checked:?}");
+    assert_eq!(checked.len(), 26, "{checked:?}");
 }

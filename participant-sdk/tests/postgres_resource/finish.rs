@@ -151,6 +151,11 @@ async fn a_busy_branch_is_waited_for() {
             let error = bank.resource.abort(&branch, prepared).await.unwrap_err();
             assert!(error.to_string().contains("55000"), "{error}");
         }
+        for commit in [true, false] {
+            let error = bank.resource.overrule(&branch, &evidence, commit).await.unwrap_err();
+            assert!(error.to_string().contains("nothing was done"), "{error}");
+            assert!(error.to_string().contains("55000"), "{error}");
+        }
         server.set("synchronous_standby_names", "").unwrap();
     };
     tokio::join!(by_hand, asking);

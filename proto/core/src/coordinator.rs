@@ -34,13 +34,13 @@ pub use command::{
 pub use config::{Config, Mutant};
 pub use event::{Event, Operation, RegisterAnswer, RequestId, SubmittedBranch, Wait};
 
-use crate::id::{Branch, Gid, Incarnation, TransactionId};
-use crate::outcome::DecisionRecord;
+use crate::id::{Branch, Gid, Incarnation, ResourceName, TransactionId};
+use crate::outcome::{BranchOutcome, Decision, DecisionRecord};
 use crate::time::Timestamp;
 use crate::vote::Vote;
 use memory::{Ended, Ending, Memory};
 use questions::Questions;
-use transaction::{Step, Transaction};
+use transaction::{Step, Transaction, against};
 
 /// An event that cannot be in the state it meets: a broken contract of the shell or the wire.
 /// Nothing happened.
@@ -129,20 +129,14 @@ impl Coordinator {
             Event::RegisterAnswered { id, branch, answer } => {
                 return self
                     .with_same(id, now, |transaction, step| {
-                        transaction.register_answered(branch, answer, step)
+                        transaction.register_answered(&branch, answer, step)
                     })
                     .unwrap_or(Ok(()));
             }
-            Event::BranchFinished { id, branch, outcome } => {
-                return self
-                    .with_same(id, now, |transaction, step| {
-                        transaction.branch_finished(branch, outcome, step)
-                    })
-                    .unwrap_or(Ok(()));
-            }
+            Event::BranchFinished { id, branch, outcome } => return self.finished(id, &branch, outcome, now),
             Event::BranchFailed { id, branch, error } => {
                 self.with_same(id, now, |transaction, _| {
-                    transaction.branch_failed(branch, error);
+                    transaction.branch_failed(&branch, error);
                 });
             }
             Event::PrepareNotSent { id, branch } => {
@@ -197,7 +191,7 @@ impl Coordinator {
     /// Acts on every deadline that is due. The caller's promise that `now` never goes back is no
     /// condition of safety.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        let due: Vec<Gid> = self.wakes.iter().take_while(|(at, _)| *at <= now).map(|(_, gid)| *gid).collect();
+        let due: Vec<Gid> = self.due(now).collect();
         for gid in due {
             self.with(gid, now, Transaction::handle_timeout);
         }
@@ -223,6 +217,21 @@ impl Coordinator {
         self.open.get(&gid).map(|transaction| transaction.view(now))
     }
 
+    /// The gids below `before`, or all, of transactions that are not finished, each with its phase, in
+    /// gid order: for whoever looks for a few among many without a view of each.
+    pub fn phases_below(&self, before: Option<Gid>) -> impl DoubleEndedIterator<Item = (Gid, Phase)> + '_ {
+        let range = match before {
+            Some(before) => self.open.range(..before),
+            None => self.open.range(..),
+        };
+        range.map(|(gid, transaction)| (*gid, transaction.phase()))
+    }
+
+    /// The resource of every branch that has not ended, branch by branch.
+    pub fn unfinished_resources(&self) -> impl Iterator<Item = &ResourceName> {
+        self.open.values().flat_map(Transaction::unfinished_resources)
+    }
+
     /// How often the present phase of an open transaction was attempted so far; 0 if it is not open.
     pub fn attempts(&self, gid: Gid) -> u32 {
         self.open.get(&gid).map_or(0, Transaction::attempts)
@@ -232,6 +241,21 @@ impl Coordinator {
     /// it starts nothing.
     pub fn knows(&self, gid: Gid) -> bool {
         self.open.contains_key(&gid) || self.memory.get(gid).is_some()
+    }
+
+    /// Whether a transaction of this gid is not finished.
+    pub fn is_open(&self, gid: Gid) -> bool {
+        self.open.contains_key(&gid)
+    }
+
+    /// Who will act by a deadline when [`handle_timeout`](Self::handle_timeout) is called now.
+    pub fn due(&self, now: Timestamp) -> impl Iterator<Item = Gid> + '_ {
+        self.wakes.iter().take_while(move |(at, _)| *at <= now).map(|(_, gid)| *gid)
+    }
+
+    /// How a transaction has ended, as long as that is remembered.
+    pub fn ending(&self, gid: Gid) -> Option<TransactionOutcome> {
+        self.memory.get(gid).map(|ended| ended.ending.outcome())
     }
 
     /// How many transactions are not finished.
@@ -267,6 +291,34 @@ impl Coordinator {
         // A no, or a read-only vote, of a transaction that is over: nothing is owed.
         if matches!(vote, Vote::Commit(_)) {
             self.late_vote(id, branch, vote, now);
+        }
+        Ok(())
+    }
+
+    /// A branch has ended. If its transaction is not open any more, an end against the decision is kept
+    /// all the same: presumed abort lets go of an abort that not everybody has acknowledged (D8).
+    fn finished(
+        &mut self,
+        id: TransactionId,
+        branch: &Branch,
+        outcome: BranchOutcome,
+        now: Timestamp,
+    ) -> Result<(), IllegalEvent> {
+        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
+            return self
+                .with(id.gid, now, |transaction, step| transaction.branch_finished(branch, outcome, step))
+                .unwrap_or(Ok(()));
+        }
+        let ended = self.memory.get(id.gid).filter(|ended| ended.id == id).map(|ended| &ended.ending);
+        let outcome = match ended {
+            // It ended only when each of its branches had: what comes now is late or repeated.
+            Some(Ending::Committed { .. }) => return Ok(()),
+            Some(Ending::Aborted { .. }) => against(Decision::Abort, outcome),
+            // Nobody here knows better than the branch, which was told a decision.
+            Some(Ending::Forgotten) | None => outcome,
+        };
+        if let BranchOutcome::Heuristic(outcome) = outcome {
+            self.commands.push_back(Command::RecordHeuristic { id, branch: branch.clone(), outcome });
         }
         Ok(())
     }

@@ -67,6 +67,7 @@ pub async fn coordinator(world: Arc<World>, place: usize, log: SimulatedLog) -> 
         admin_listen: any(ADMIN_PORT),
         advertise: Some(format!("{name}:{PUBLIC_PORT}")),
         unsafe_plaintext: true,
+        unsafe_admin: true,
         shards: 2,
         observer: pactum_coordinator::observe::Observer::new(move |step| {
             seen.step("coordinator", step.name());

@@ -18,6 +18,7 @@
 
 mod model;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,8 +26,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pactum_coordinator::decision_log::memory::MemoryLog;
 use pactum_coordinator::decision_log::{
-    DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate, HeuristicRecord, ListPage, LogStatus,
-    LogView, NumberedCommit, Proposal, Release, StoredTransaction, UndecidedRecord, WriterProblem,
+    AuditDraft, AuditEntry, AuditPage, DecisionLog, DecisionLogError, DecisionWriter, FinishUpdate,
+    HeuristicRecord, ListPage, LogStatus, LogView, NumberedCommit, Proposal, Release, StoredHeuristic,
+    StoredTransaction, UndecidedRecord, WriterProblem,
 };
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use pactum_core::outcome::{LookUpResult, ProposalResult};
@@ -327,6 +329,41 @@ impl DecisionLog for SimulatedLog {
 
     async fn doubt_all(&self, reason: &str) -> Result<(), DecisionLogError> {
         self.forced(async |log| log.doubt_all(reason).await).await
+    }
+
+    async fn doubted_of(
+        &self,
+        incarnations: &[Incarnation],
+    ) -> Result<BTreeSet<Incarnation>, DecisionLogError> {
+        self.read(async |log| log.doubted_of(incarnations).await).await
+    }
+
+    async fn list_heuristics(
+        &self,
+        before: Option<Gid>,
+        limit: u32,
+    ) -> Result<Vec<StoredHeuristic>, DecisionLogError> {
+        self.read(async |log| log.list_heuristics(before, limit).await).await
+    }
+
+    async fn forget_heuristics(&self, gid: Gid) -> Result<u64, DecisionLogError> {
+        self.forced(async |log| log.forget_heuristics(gid).await).await
+    }
+
+    async fn clear_agreeing_heuristics(&self) -> Result<Vec<HeuristicRecord>, DecisionLogError> {
+        self.forced(async |log| log.clear_agreeing_heuristics().await).await
+    }
+
+    async fn append_audit(&self, draft: &AuditDraft) -> Result<AuditEntry, DecisionLogError> {
+        self.forced(async |log| log.append_audit(draft).await).await
+    }
+
+    async fn audit(&self, page: AuditPage, limit: u32) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.read(async |log| log.audit(page, limit).await).await
+    }
+
+    async fn unended_audits(&self) -> Result<Vec<AuditEntry>, DecisionLogError> {
+        self.read(async |log| log.unended_audits().await).await
     }
 }
 

@@ -122,7 +122,16 @@ fn flaws_are_noticed() {
     let flaws: [(Flaw, &[&str]); 4] = [
         // What was committed is asked for later, and closed; or nobody asks, and the record is missing.
         (Flaw::LogAnswersTooSoon, &["the log has no record of it", "answered Decided(Aborted"]),
-        (Flaw::LogDeniesLosing, &["the log says Abort", "the log has no record of it", LEGS]),
+        // Or it is closed before any branch has heard, and then they all agree: on the contrary of what was told.
+        (
+            Flaw::LogDeniesLosing,
+            &[
+                "the log says Abort",
+                "the log has no record of it",
+                "told committed, and nothing happened",
+                LEGS,
+            ],
+        ),
         (Flaw::BankForgetsPrepared, &[LEGS]),
         (Flaw::BankCommitsTwice, &[LEGS]),
     ];

@@ -15,6 +15,23 @@ use crate::output::Output;
 pub(crate) enum Demo {
     /// Move money between two banks that have a database each: all or nothing, also in a crash
     Transfer(Transfer),
+    /// Practise for the night: a coordinator and four banks with three transactions in trouble
+    Outage(Outage),
+}
+
+/// What can be typed after `demo outage`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Sets up an outage with real processes and databases and leaves it to you: one bank was killed after its vote, \
+                  one before, and one branch was rolled back by hand. Tells what happened and what to try, with every command. \
+                  Type `start bank-b` to start a bank again. Ends at Ctrl-C and removes everything.\n\n\
+                  With -o json one document is printed when the scene is set; then the scene stays until the process is interrupted."
+)]
+pub(crate) struct Outage {
+    /// The PostgreSQL server to use (as a role that may create databases), with `max_prepared_transactions`
+    /// above 10; without it, a throw-away server is started
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres: Option<String>,
 }
 
 /// What can be typed after `demo transfer`.
@@ -122,8 +139,10 @@ impl fmt::Display for Crash {
 impl Demo {
     /// Does it.
     pub(crate) async fn run(self, output: &Output) -> Result<Exit, Failure> {
-        let Self::Transfer(transfer) = self;
-        demo::run::run(transfer, output).await
+        match self {
+            Self::Transfer(transfer) => demo::run::run(transfer, output).await,
+            Self::Outage(outage) => demo::outage::run(outage, output).await,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use pactum_coordinator::config::LogUrl;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::otlp::Otlp;
 use crate::output::Output;
 use crate::server::{Running, Started};
 
@@ -37,6 +38,8 @@ pub(crate) struct Dev {
     /// Write the bound addresses here, as JSON, once ready
     #[arg(long, env = "PACTUM_READY_FILE", value_name = "FILE")]
     ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    otlp: Otlp,
 }
 
 impl Dev {
@@ -53,7 +56,8 @@ impl Dev {
             })?;
             LogUrl::new(format!("sqlite:{}", self.data.join("log.db").display()))
         };
-        let mut config = Config { log: Some(log), ..Config::default() };
+        let spans = self.otlp.start()?;
+        let mut config = Config { log: Some(log), tracer: spans.tracer(), ..Config::default() };
         if self.random_ports {
             let free = SocketAddr::from(([127, 0, 0, 1], 0));
             (config.listen, config.admin_listen) = (free, free);
@@ -66,7 +70,9 @@ impl Dev {
             output.line(&running.addresses())?;
         }
         running.write_ready_file(self.ready_file.as_deref()).await?;
-        running.until_stopped(output).await
+        let stopped = running.until_stopped(output).await;
+        spans.stop().await;
+        stopped
     }
 }
 

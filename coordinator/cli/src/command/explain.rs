@@ -8,6 +8,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::output::table::aligned;
+use crate::pages;
 
 /// What can be typed after `explain`.
 #[derive(Debug, Args)]
@@ -26,13 +27,7 @@ impl Explain {
                 .next("pactum explain lists them all")
         })?;
         if output.for_people() {
-            output.text(format_args!(
-                "{}  {}\n{}\n{}",
-                code.code(),
-                code.reason(),
-                code.meaning(),
-                code.remedy()
-            ))?;
+            output.text(pages::page(code).trim_end())?;
         } else {
             output.document(&json(code))?;
         }
@@ -43,18 +38,14 @@ impl Explain {
 fn list(output: &Output) -> Result<Exit, Failure> {
     if output.for_people() {
         let row =
-            |code: &ErrorCode| vec![code.code(), code.reason().to_owned(), first_sentence(code.meaning())];
+            |code: &ErrorCode| vec![code.code(), code.reason().to_owned(), pages::sentence(*code).to_owned()];
         output.text(aligned(ErrorCode::ALL.iter().map(row)))?;
-        output.hint("Next: pactum explain CODE");
+        output.hint("Next: pactum explain CODE, for example pactum explain 7");
     } else {
         let all: Vec<_> = ErrorCode::ALL.iter().copied().map(json).collect();
         output.document(&serde_json::json!({ "errors": all }))?;
     }
     Ok(Exit::Ok)
-}
-
-fn first_sentence(text: &str) -> String {
-    text.split_inclusive(". ").next().unwrap_or(text).trim_end().to_owned()
 }
 
 fn json(code: ErrorCode) -> serde_json::Value {
@@ -63,6 +54,7 @@ fn json(code: ErrorCode) -> serde_json::Value {
         "reason": code.reason(),
         "meaning": code.meaning(),
         "remedy": code.remedy(),
+        "page": pages::page(code),
         // The rule of the wire: these two promise that nothing happened.
         "retryable": matches!(code.grpc(), Code::Unavailable | Code::ResourceExhausted),
     })

@@ -1,14 +1,17 @@
 //! `pactum serve`: a coordinator on a log of one's own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use pactum_coordinator::Config;
 
 use crate::args::Global;
 use crate::config::Sources;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::otlp::Otlp;
 use crate::output::Output;
 use crate::server::{Running, Started};
 
@@ -23,6 +26,18 @@ pub(crate) struct Serve {
     /// A TOML file with settings
     #[arg(long, env = "PACTUM_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Write the bound addresses here, as JSON, once ready
+    #[arg(long, env = "PACTUM_READY_FILE", value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    otlp: Otlp,
+}
+
+/// Settings as options.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
     #[arg(
         long,
         value_name = "URL",
@@ -54,10 +69,7 @@ pub(crate) struct Serve {
     unsafe_plaintext: bool,
     /// Any other setting
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
-    settings: Vec<(String, String)>,
-    /// Write the bound addresses here, as JSON, once ready
-    #[arg(long, env = "PACTUM_READY_FILE", value_name = "FILE")]
-    ready_file: Option<PathBuf>,
+    others: Vec<(String, String)>,
 }
 
 impl Serve {
@@ -65,7 +77,8 @@ impl Serve {
     pub(crate) async fn run(self, global: &Global, output: &Output) -> Result<Exit, Failure> {
         let started = Started::now();
         let ready_file = self.ready_file.clone();
-        let config = self.sources(global)?.load()?;
+        let spans = self.otlp.start()?;
+        let config = Config { tracer: spans.tracer(), ..self.settings.sources(self.config, global)?.load()? };
         let running = Running::start(config).await?;
         if output.for_people() {
             output.text(format_args!("applications and participants  {}", running.public_url()))?;
@@ -76,13 +89,21 @@ impl Serve {
             output.line(&running.addresses())?;
         }
         running.write_ready_file(ready_file.as_deref()).await?;
-        running.until_stopped(output).await
+        let stopped = running.until_stopped(output).await;
+        spans.stop().await;
+        stopped
     }
+}
 
-    fn sources(self, global: &Global) -> Result<Sources, Failure> {
-        let mut flags = self.settings;
+impl Settings {
+    /// What is served with under these options, `--config` and the environment.
+    pub(crate) fn sources(self, file: Option<PathBuf>, global: &Global) -> Result<Sources, Failure> {
+        let (mut flags, mut options) = (self.others, BTreeMap::new());
         let mut flag = |key: &str, value: Option<String>| {
-            flags.extend(value.map(|value| (key.to_owned(), value)));
+            if let Some(value) = value {
+                options.insert(key.to_owned(), origin_of(key, &value));
+                flags.push((key.to_owned(), value));
+            }
         };
         flag("log", self.log);
         flag("listen", self.listen.map(|address| address.to_string()));
@@ -97,7 +118,22 @@ impl Serve {
         flag("tls.certificate", path(&global.tls_cert));
         flag("tls.key", path(&global.tls_key));
         flag("tls.client_ca", path(&global.tls_ca));
-        Ok(Sources { file: self.config, environment: Sources::environment(), log_file: self.log_file, flags })
+        Ok(Sources { file, environment: Sources::environment(), log_file: self.log_file, flags, options })
+    }
+}
+
+/// Where an option's value comes from. The TLS files are options of every subcommand, and these have variables
+/// of their own, which the parser reads; what is typed wins, so an equal value may have come from either.
+fn origin_of(key: &str, value: &str) -> String {
+    let (option, variable) = match key {
+        "tls.certificate" => ("tls-cert".to_owned(), Some("PACTUM_TLS_CERT")),
+        "tls.key" => ("tls-key".to_owned(), Some("PACTUM_TLS_KEY")),
+        "tls.client_ca" => ("tls-ca".to_owned(), Some("PACTUM_TLS_CA")),
+        key => (key.replace('_', "-"), None),
+    };
+    match variable.filter(|name| std::env::var(name).is_ok_and(|set| set == value)) {
+        Some(variable) => format!("environment {variable}"),
+        None => format!("option --{option}"),
     }
 }
 

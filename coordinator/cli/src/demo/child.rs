@@ -27,7 +27,9 @@ pub(crate) async fn coordinator() -> Result<Exit, Failure> {
     let (orders, parent_gone) = orders::<CoordinatorOrders>().await?;
     let reporter = Reporter::new(orders.reporting);
     let steps = reporter.clone();
+    let usual = Config::default();
     let config = Config {
+        participant_grace: orders.participant_grace.unwrap_or(usual.participant_grace),
         log: Some(LogUrl::new(orders.log)),
         listen: orders.listen,
         admin_listen: orders.admin_listen,
@@ -40,7 +42,7 @@ pub(crate) async fn coordinator() -> Result<Exit, Failure> {
         observer: pactum_coordinator::observe::Observer::new(move |step| {
             steps.step(step.name(), step.gid(), coordinator_branch(step));
         }),
-        ..Config::default()
+        ..usual
     };
     let running = Running::start(config).await.inspect_err(|failure| reporter.failed(failure))?;
     reporter.ready(&running.addresses().public, Some(&running.addresses().admin))?;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use pactum_core::id::PreparedName;
+use pactum_core::id::{Gid, PreparedName};
 use pactum_postgres_server::PostgresServer;
 use pactum_proto::error::ErrorCode;
 use sqlx::postgres::PgConnectOptions;
@@ -21,6 +21,9 @@ use crate::failure::Failure;
 
 /// The two banks.
 pub(super) const BANKS: [&str; 2] = ["bank-a", "bank-b"];
+
+/// The banks of the scene for operators.
+pub(super) const OUTAGE_BANKS: [&str; 4] = ["bank-a", "bank-b", "bank-c", "bank-d"];
 
 /// What is in each account at the start. Transfers move 1 to 100 each, so that an account lasts.
 pub(super) const OPENING_BALANCE: i64 = 10_000;
@@ -44,6 +47,8 @@ pub(super) struct Databases {
     administration: PgConnectOptions,
     /// What the names of ours begin with.
     prefix: String,
+    banks: &'static [&'static str],
+    /// Size of each bank's pool.
     connections: u32,
     /// The throw-away server, if it is ours; stopped and removed when dropped.
     server: Option<PostgresServer>,
@@ -75,11 +80,15 @@ impl Place {
     }
 
     /// Databases on the server named, or on a throw-away one if the URL is empty.
-    pub(super) async fn postgres(url: &str, accounts: u32, in_flight: u32) -> Result<Self, Failure> {
-        // Each branch holds a connection until it is prepared, and phase 2 needs one again.
-        let connections = in_flight * 2 + 4;
+    pub(super) async fn postgres(
+        url: &str,
+        banks: &'static [&'static str],
+        accounts: u32,
+        connections: u32,
+    ) -> Result<Self, Failure> {
+        let count = u32::try_from(banks.len()).unwrap_or(u32::MAX);
         let (url, server) = if url.is_empty() {
-            let server = tokio::task::spawn_blocking(move || start_server(connections));
+            let server = tokio::task::spawn_blocking(move || start_server(connections.saturating_mul(count)));
             let server = server.await.map_err(|error| {
                 Failure::new(Exit::Failed, "the throw-away PostgreSQL server could not be started")
                     .because(&error)
@@ -94,7 +103,7 @@ impl Place {
                 .next("write it like postgres://user@host/database")
         })?;
         let prefix = format!("pactum_demo_{:08x}", rand::random::<u32>());
-        let databases = Databases { administration, prefix, connections, server };
+        let databases = Databases { administration, prefix, banks, connections, server };
         if let Err(failure) = databases.create(accounts).await {
             drop(databases.drop_all().await);
             return Err(failure);
@@ -108,6 +117,43 @@ impl Place {
             Self::Files { directory } => format!("sqlite:{}", directory.path().join("log.db").display()),
             Self::Postgres(databases) => databases.url("log"),
         }
+    }
+
+    /// The URL of the log's or a bank's database as it is shown: with the password of a throw-away server,
+    /// and without that of a server which is somebody's.
+    pub(super) fn told_url(&self, what: &str) -> String {
+        match self {
+            Self::Files { directory } => directory.path().join(what).display().to_string(),
+            Self::Postgres(databases) => {
+                let url = databases.url(what);
+                let url = url.split('?').next().unwrap_or_default();
+                if databases.server.is_some() { url.to_owned() } else { without_password(url) }
+            }
+        }
+    }
+
+    /// Rolls the branch of a transaction back behind everybody's back, as somebody in psql would.
+    pub(super) async fn roll_back_by_hand(&self, bank: &str, gid: Gid) -> Result<(), Failure> {
+        let Self::Postgres(databases) = self else {
+            return Err(Failure::usage("only a branch in PostgreSQL is rolled back by hand"));
+        };
+        let failed = |error: &(dyn Error + 'static)| {
+            Failure::new(Exit::Failed, format!("{bank}'s branch cannot be rolled back by hand"))
+                .because(error)
+        };
+        let (_, held) = databases.survey(bank).await.map_err(|error| failed(&error))?;
+        for name in held {
+            let parsed: PreparedName = name.parse().map_err(|error| cannot_count(bank, &error))?;
+            if parsed.id.gid == gid {
+                let mut connection = databases.connect(bank).await.map_err(|error| failed(&error))?;
+                // A prepared name of ours: letters, digits, colons, hyphens.
+                let roll_back = AssertSqlSafe(format!("ROLLBACK PREPARED '{name}'"));
+                sqlx::raw_sql(roll_back).execute(&mut connection).await.map_err(|error| failed(&error))?;
+                connection.close().await.map_err(|error| failed(&error))?;
+                return Ok(());
+            }
+        }
+        Err(Failure::new(Exit::Failed, format!("{bank} holds no branch of {gid}")))
     }
 
     /// A directory that is to be gone at the end, whoever lives to see it.
@@ -185,13 +231,22 @@ impl Place {
     }
 }
 
+/// The URL without what stands between the user's name and the host.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return String::new() };
+    match rest.rsplit_once('@') {
+        Some((user, host)) => format!("{scheme}://{}@{host}", user.split(':').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
 fn cannot_count(bank: &str, error: &(dyn Error + 'static)) -> Failure {
     Failure::new(Exit::Failed, format!("the money of {bank} cannot be counted")).because(error)
 }
 
 fn start_server(connections: u32) -> Result<PostgresServer, Failure> {
-    // Two banks, the log's own connections, ours.
-    let most = (connections * 2 + 40).max(100).to_string();
+    // The banks', the log's own connections, ours.
+    let most = connections.saturating_add(40).max(100).to_string();
     PostgresServer::start_with(&[("max_connections", &most), ("max_prepared_transactions", &most)]).map_err(
         |error| {
             Failure::new(Exit::Failed, "the throw-away PostgreSQL server could not be started")
@@ -228,13 +283,13 @@ impl Databases {
             return Err(Failure::new(Exit::Failed, "max_prepared_transactions is 0 on that server")
                 .next("set it to 100 or so in postgresql.conf and restart the server"));
         }
-        for what in BANKS.into_iter().chain(["log"]) {
+        for what in self.banks.iter().copied().chain(["log"]) {
             // The name is ours: letters, digits and underscores.
             let create = AssertSqlSafe(format!("CREATE DATABASE {}", self.name(what)));
             sqlx::raw_sql(create).execute(&mut connection).await.map_err(|error| failed(&error))?;
         }
         drop(connection.close().await);
-        for bank in BANKS {
+        for bank in self.banks {
             let filled = async {
                 let mut connection = self.connect(bank).await?;
                 sqlx::raw_sql(
@@ -267,9 +322,24 @@ impl Databases {
         Ok((sum, held))
     }
 
+    /// Ends whatever a bank holds prepared: its database could not be dropped.
+    async fn roll_all_back(&self, bank: &str) -> Result<(), sqlx::Error> {
+        // One that was not made, since making it failed, holds nothing.
+        let Ok((_, held)) = self.survey(bank).await else { return Ok(()) };
+        let mut connection = self.connect(bank).await?;
+        for name in held {
+            let roll_back = AssertSqlSafe(format!("ROLLBACK PREPARED '{}'", name.replace('\'', "''")));
+            sqlx::raw_sql(roll_back).execute(&mut connection).await?;
+        }
+        connection.close().await
+    }
+
     async fn drop_all(&self) -> Result<(), sqlx::Error> {
+        for bank in self.banks {
+            self.roll_all_back(bank).await?;
+        }
         let mut connection = self.administration.connect().await?;
-        for what in BANKS.into_iter().chain(["log"]) {
+        for what in self.banks.iter().copied().chain(["log"]) {
             // FORCE ends connections that a killed child has left behind on the server.
             let drop = AssertSqlSafe(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name(what)));
             sqlx::raw_sql(drop).execute(&mut connection).await?;

@@ -3,12 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,6 +48,15 @@ pub(super) enum State {
     Failed(String),
 }
 
+/// When a child that killed itself is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// At once.
+    AtOnce,
+    /// When it is told to: by [`Process::again`].
+    WhenTold,
+}
+
 /// Something that the demo saw.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -73,6 +83,7 @@ pub(super) enum Event {
 pub(super) struct Process {
     name: String,
     state: watch::Receiver<State>,
+    again: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -87,15 +98,23 @@ impl Process {
     pub(super) fn start(
         name: &str,
         orders: Orders,
+        life: Life,
         seen: &mpsc::UnboundedSender<Seen>,
         tasks: &TaskTracker,
     ) -> Self {
         let (sender, state) = watch::channel(State::Down);
-        let stop = CancellationToken::new();
-        let keeper =
-            Keeper { name: name.to_owned(), orders, seen: seen.clone(), state: sender, stop: stop.clone() };
+        let (stop, again) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let keeper = Keeper {
+            name: name.to_owned(),
+            orders,
+            life,
+            seen: seen.clone(),
+            state: sender,
+            again: Arc::clone(&again),
+            stop: stop.clone(),
+        };
         tasks.spawn(keeper.keep());
-        Self { name: name.to_owned(), state, stop }
+        Self { name: name.to_owned(), state, again, stop }
     }
 
     /// Waits until it serves, and answers where.
@@ -110,6 +129,17 @@ impl Process {
         }
     }
 
+    /// Waits until it is down: it has killed itself, or failed.
+    pub(super) async fn down(&self) {
+        let is_up = |state: &State| matches!(state, State::Up { .. });
+        drop(self.state.clone().wait_for(|state| !is_up(state)).await);
+    }
+
+    /// Starts it again if it waits for that.
+    pub(super) fn again(&self) {
+        self.again.notify_one();
+    }
+
     /// Follows its state.
     pub(super) fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
@@ -120,8 +150,10 @@ impl Process {
 struct Keeper {
     name: String,
     orders: Orders,
+    life: Life,
     seen: mpsc::UnboundedSender<Seen>,
     state: watch::Sender<State>,
+    again: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -133,6 +165,12 @@ impl Keeper {
                 Ok(Ended::KilledItself) => {
                     self.state.send_replace(State::Down);
                     self.orders.without_crash();
+                    if self.life == Life::WhenTold {
+                        tokio::select! {
+                            () = self.again.notified() => {}
+                            () = self.stop.cancelled() => return,
+                        }
+                    }
                 }
                 Err(error) => {
                     self.state.send_replace(State::Failed(error));

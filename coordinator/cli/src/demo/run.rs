@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use super::place::{BANKS, Place, Survey};
-use super::process::{FREE, Orders, Process};
+use super::process::{FREE, Life, Orders, Process};
 use super::steps::{COORDINATOR, Steps};
 use super::summary::{CrashSummary, Summary, Tally, round};
 use super::wire::{BankOrders, CoordinatorOrders, KillAt, Reporting};
@@ -57,7 +57,10 @@ pub(crate) async fn run(options: Options, output: &Output) -> Result<Exit, Failu
     let making = async {
         match &options.postgres {
             None => Place::files(accounts).await,
-            Some(url) => Place::postgres(url, accounts, options.in_flight).await,
+            Some(url) => {
+                // Each branch holds a connection until it is prepared, and phase 2 needs one again.
+                Place::postgres(url, &BANKS, accounts, options.in_flight * 2 + 4).await
+            }
         }
     };
     let place = tokio::select! {
@@ -78,7 +81,7 @@ pub(crate) async fn run(options: Options, output: &Output) -> Result<Exit, Failu
 }
 
 /// Resolves at SIGINT or SIGTERM.
-fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
     let failed =
         |error: io::Error| Failure::new(Exit::Failed, "signals cannot be waited for").because(&error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -109,7 +112,13 @@ async fn system(
     let (coordinator, public, admin) = start_coordinator(options, place, &seen, tasks).await?;
     let mut banks = Vec::new();
     for bank in BANKS {
-        banks.push(Process::start(bank, bank_orders(options, place, bank, public), &seen, tasks));
+        banks.push(Process::start(
+            bank,
+            bank_orders(options, place, bank, public),
+            Life::AtOnce,
+            &seen,
+            tasks,
+        ));
     }
     let mut addresses = Vec::new();
     for bank in &banks {
@@ -162,9 +171,10 @@ async fn start_coordinator(
         listen: FREE,
         admin_listen: FREE,
         scratch: place.scratch(),
+        participant_grace: None,
         reporting: reporting(options, Role::Coordinator),
     });
-    let coordinator = Process::start(COORDINATOR, orders, seen, tasks);
+    let coordinator = Process::start(COORDINATOR, orders, Life::AtOnce, seen, tasks);
     match coordinator.up().await? {
         (public, Some(admin)) => Ok((coordinator, public, admin)),
         (_, None) => Err(Failure::new(Exit::Failed, "the coordinator did not say where it serves operators")),

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pactum_core::id::Gid;
 use rustix::time::{ClockId, clock_gettime};
@@ -16,6 +17,8 @@ pub(super) struct CoordinatorOrders {
     pub(super) admin_listen: SocketAddr,
     /// Removed at the end with all that is in it: a parent that was killed cannot.
     pub(super) scratch: Option<PathBuf>,
+    /// Another one than the default.
+    pub(super) participant_grace: Option<Duration>,
     pub(super) reporting: Reporting,
 }
 

@@ -117,7 +117,7 @@ pub(super) struct Application {
 
 /// Calls one bank.
 #[derive(Clone, Debug)]
-struct BankClient {
+pub(super) struct BankClient {
     url: String,
     http: ClientService<Client<HttpConnector, Body>>,
 }
@@ -125,9 +125,7 @@ struct BankClient {
 impl Application {
     /// Connects. `banks` are their addresses.
     pub(super) fn new(pactum: Pactum, banks: [String; 2], processes: Vec<watch::Receiver<State>>) -> Self {
-        let http = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-        let http = ContextLayer::client().layer(http);
-        let banks = banks.map(|url| BankClient { url, http: http.clone() });
+        let banks = banks.map(BankClient::new);
         Self { pactum, banks, processes }
     }
 
@@ -205,6 +203,22 @@ impl Application {
 }
 
 impl BankClient {
+    /// Of the bank at that address.
+    pub(super) fn new(url: String) -> Self {
+        let http = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+        Self { url, http: ContextLayer::client().layer(http) }
+    }
+
+    /// Adds to an account, or takes from it, within a transaction.
+    pub(super) async fn change_within(
+        &self,
+        tx: &Transaction,
+        account: u32,
+        amount: i64,
+    ) -> Result<(), Ending> {
+        self.change(account, amount).with(tx).await
+    }
+
     async fn change(&self, account: u32, amount: i64) -> Result<(), Ending> {
         let failed =
             |error: &dyn std::fmt::Display| Ending::Aborted(format!("no answer from {}: {error}", self.url));

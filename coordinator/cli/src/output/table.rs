@@ -51,6 +51,21 @@ pub(crate) fn gid_tail(gid: Gid) -> String {
     gid.as_uuid().simple().to_string()[26..].to_owned()
 }
 
+/// The last six characters of an id: enough to tell a few apart, and to type.
+pub(crate) fn tail(id: &str) -> &str {
+    id.char_indices().rev().nth(5).map_or(id, |(index, _)| &id[index..])
+}
+
+/// Cuts a text for a column, and shows that it did.
+pub(crate) fn cut(text: &str, characters: usize) -> String {
+    let line = text.replace(['\n', '\r', '\t'], " ");
+    if line.chars().count() <= characters {
+        return line;
+    }
+    let kept: String = line.chars().take(characters.saturating_sub(2)).collect();
+    format!("{}..", kept.trim_end())
+}
+
 /// An age in two units: `420ms`, `6.3s`, `6m12s`, `3h05m`, `2d04h`.
 pub(crate) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
@@ -74,6 +89,13 @@ mod tests {
         for (seconds, text) in cases {
             assert_eq!(age(Duration::from_secs_f64(seconds)), text);
         }
+    }
+
+    #[test]
+    fn long_texts_are_cut_and_tails_are_short() {
+        assert_eq!(cut("as it is", 8), "as it is");
+        assert_eq!(cut("two\nlines of it", 9), "two lin..");
+        assert_eq!((tail("0199c3d0-004a7f2a"), tail("abc"), tail("")), ("4a7f2a", "abc", ""));
     }
 
     #[test]

@@ -138,3 +138,28 @@ pub async fn a_record_that_stands_is_obeyed_whoever_is_in_doubt(log: Log) {
     let left = log.unfinished_commits(dead, None, 10).await.expect("commits are read");
     assert_eq!(left.iter().map(|commit| commit.number).collect::<Vec<_>>(), [1]);
 }
+
+/// The absence of a record proves something, or does not, for each owner by itself.
+///
+/// # Panics
+/// If the claim does not hold.
+pub async fn whoever_is_in_doubt_is_told_apart(log: Log) {
+    let nobody = Incarnation::from_uuid(Uuid::from_u128(0xdead));
+    let (ended, _) = started(&log).await;
+    log.end_incarnation(ended).await.expect("it ends");
+    let (first, _) = started(&log).await;
+    let (second, _) = started(&log).await;
+    let asked = [nobody, first, ended, second, first];
+    let doubted = async || log.doubted_of(&asked).await.expect("it is answered");
+    assert_eq!(doubted().await, [].into(), "nothing was ever lost");
+    log.doubt_all(REASON).await.expect("it is taken in");
+    let (own, _) = started(&log).await;
+    assert_eq!(doubted().await, [nobody, first, second].into());
+    assert_eq!(log.doubted_of(&[own, second]).await.expect("it is answered"), [second].into());
+    assert_eq!(log.doubted_of(&[]).await.expect("it is answered"), [].into());
+    log.release(Release::One(first), "compared with the banks").await.expect("it is released");
+    log.release(Release::One(nobody), "it never began anything").await.expect("it is released");
+    assert_eq!(doubted().await, [second].into());
+    log.release(Release::All, "compared with the banks").await.expect("they are released");
+    assert_eq!(doubted().await, [].into());
+}

@@ -8,7 +8,7 @@ use pactum_core::vote::Evidence;
 
 use super::{Log, abort, branch, commit, finish_through, gid, started, write_one};
 use crate::decision_log::{
-    HeuristicRecord, ListPage, Proposal, StoredState, StoredTransaction, UndecidedRecord,
+    FinishUpdate, HeuristicRecord, ListPage, Proposal, StoredState, StoredTransaction, UndecidedRecord,
 };
 
 /// Prepare records show what was going on, and have no say in the outcome.
@@ -143,4 +143,63 @@ pub async fn two_branches_of_one_resource_stand_side_by_side(log: Log) {
     log.record_heuristics(&both).await.expect("they are kept");
     let kept = log.heuristics(&[gid(1)]).await.expect("they are read");
     assert!(kept.len() == 2 && both.iter().all(|one| kept.contains(one)), "{kept:?}");
+}
+
+/// Unfinished commits are found by the marks, by the list of stragglers, or because their owner has no
+/// row, and undecided ones by their records: in pages by gid, each once, and no finished one among them.
+///
+/// # Panics
+/// If the claim does not hold.
+pub async fn unfinished_ones_are_listed_in_pages_wherever_they_are_kept(log: Log) {
+    let (dead, mut writer) = started(&log).await;
+    let (own, mut own_writer) = started(&log).await;
+    let of = |who, gids: [u64; 6]| -> Vec<Proposal> {
+        (1..).zip(gids).map(|(number, n)| commit(who, gid(n), number)).collect()
+    };
+    let (of_dead, of_own) = (of(dead, [12, 2, 4, 6, 8, 10]), of(own, [11, 9, 7, 5, 3, 1]));
+    assert_eq!(writer.write(dead, &of_dead).await, vec![ProposalResult::Won; 6]);
+    assert_eq!(own_writer.write(own, &of_own).await, vec![ProposalResult::Won; 6]);
+    // Of the dead one 12 and 6 are left; our own mark stands at 7, and 9 is behind it.
+    let stragglers = vec![of_dead[0].record.id, of_dead[3].record.id];
+    let update = FinishUpdate { add_stragglers: stragglers, ..FinishUpdate::default() };
+    log.record_finished(&update).await.expect("end records are taken in");
+    log.end_incarnation(dead).await.expect("it ends");
+    log.mark_recovered(dead).await.expect("it is marked");
+    let update = FinishUpdate {
+        mark: Some((own, 3)),
+        add_stragglers: vec![of_own[1].record.id],
+        remove_stragglers: Vec::new(),
+    };
+    log.record_finished(&update).await.expect("end records are taken in");
+    // A straggler above the mark is listed once, one without a record not at all.
+    let nothing = TransactionId { incarnation: own, gid: gid(20) };
+    let update =
+        FinishUpdate { add_stragglers: vec![of_own[4].record.id, nothing], ..FinishUpdate::default() };
+    log.record_finished(&update).await.expect("end records are taken in");
+    let undecided = UndecidedRecord {
+        id: TransactionId { incarnation: own, gid: gid(13) },
+        branches: vec![branch(1)],
+        details: Details::default(),
+        age: Duration::ZERO,
+    };
+    log.record_undecided(&[undecided], &[]).await.expect("it is kept");
+    assert_eq!(write_one(&mut *own_writer, own, abort(own, gid(14))).await, ProposalResult::Won);
+    let mut pages = Vec::new();
+    let mut before = None;
+    loop {
+        let page = ListPage { limit: 3, before, unfinished_only: true, ..ListPage::default() };
+        let found = log.list(&page).await.expect("the log is listed");
+        let Some(last) = found.last() else { break };
+        before = Some(last.id.gid);
+        for stored in &found {
+            assert!(!matches!(stored.state, StoredState::Decided { finished: true, .. }), "{stored:?}");
+        }
+        pages.push(found.iter().map(|stored| stored.id.gid).collect::<Vec<_>>());
+        assert!(pages.len() <= 3, "{pages:?}");
+    }
+    assert_eq!(pages, [vec![gid(13), gid(12), gid(9)], vec![gid(6), gid(5), gid(3)], vec![gid(1)]]);
+    let part = Some("0000000009".to_owned());
+    let page = ListPage { limit: 3, part, unfinished_only: true, ..ListPage::default() };
+    let found = log.list(&page).await.expect("the log is listed");
+    assert_eq!(found.iter().map(|stored| stored.id.gid).collect::<Vec<_>>(), [gid(9)]);
 }

@@ -80,6 +80,7 @@ impl State {
         self.past.absent_doubted = true;
         for run in self.incarnations.values_mut().filter(|run| !run.ended) {
             (run.ended, run.doubted) = (true, true);
+            run.ended_at = Some(SystemTime::now());
         }
         self.past.ended();
     }
@@ -129,6 +130,8 @@ impl State {
         let incarnations = self.incarnations.iter().map(|(incarnation, run)| IncarnationStatus {
             incarnation: *incarnation,
             address: run.address.clone(),
+            started_at: run.started_at.unwrap_or(SystemTime::UNIX_EPOCH),
+            ended_at: run.ended_at,
             live: !run.ended,
             recovered: run.recovered,
             doubted: run.doubted,

@@ -1,7 +1,7 @@
 //! Lifting doubts: a living coordinator vouches for its own incarnation, an operator releases others.
 //! And what the log says of itself.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pactum_core::id::{Cluster, Gid, Incarnation};
 use uuid::Uuid;
@@ -12,8 +12,8 @@ use super::session::{Session, SessionError};
 use super::{sql, uuids};
 use crate::decision_log::status::EVENTS_MAX;
 use crate::decision_log::{
-    DecisionLogError, IncarnationStatus, LogEvent, LogEventKind, LogStatus, Release, Replication, codec,
-    standbys_required,
+    DecisionLogError, IncarnationStatus, LogEvent, LogEventKind, LogProbe, LogStatus, Release, Replication,
+    codec, standbys_required,
 };
 
 /// Gids named in one line of the program's log at most.
@@ -111,6 +111,23 @@ impl Session {
         Ok(())
     }
 
+    /// Forces a write, and asks for the time in between.
+    pub(super) async fn probe(&mut self) -> Result<LogProbe, DecisionLogError> {
+        // Connections, plans and caches are warm at the second one.
+        self.barrier().await?;
+        let begun = Instant::now();
+        self.barrier().await?;
+        let write = Some(begun.elapsed());
+        let (before, asked) = (SystemTime::now(), Instant::now());
+        let statement = sqlx::query(sql::CLOCK).fetch_one(&mut self.connection);
+        let row = self.notices.watch(self.limit, statement).await?;
+        let here = before + asked.elapsed() / 2;
+        let here = here.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+        let there: i64 = get(&row, "micros")?;
+        let here = i64::try_from(here).unwrap_or(i64::MAX);
+        Ok(LogProbe { write, clock_difference_microseconds: there.saturating_sub(here) })
+    }
+
     pub(super) async fn status(&mut self, cluster: Cluster) -> Result<LogStatus, DecisionLogError> {
         let statement = sqlx::query(sql::STATUS).fetch_all(&mut self.connection);
         let found = self.notices.watch(self.limit, statement).await?;
@@ -131,6 +148,8 @@ impl Session {
             status.incarnations.push(IncarnationStatus {
                 incarnation: Incarnation::from_uuid(id),
                 address: get(row, "address")?,
+                started_at: at(get(row, "started_micros")?),
+                ended_at: get::<Option<i64>>(row, "ended_micros")?.map(at),
                 live: get(row, "live")?,
                 recovered: get(row, "recovered")?,
                 doubted: get(row, "doubted")?,
@@ -138,9 +157,8 @@ impl Session {
         }
         let statement = sqlx::query(sql::EVENTS).bind(i64::from(EVENTS_MAX)).fetch_all(&mut self.connection);
         for row in &self.notices.watch(self.limit, statement).await? {
-            let since_1970 = Duration::from_micros(get::<i64>(row, "micros")?.unsigned_abs());
             status.events.push(LogEvent {
-                at: SystemTime::UNIX_EPOCH + since_1970,
+                at: at(get(row, "micros")?),
                 kind: codec::read_event_kind(&get::<String>(row, "kind")?)?,
                 incarnation: get::<Option<Uuid>>(row, "incarnation")?.map(Incarnation::from_uuid),
                 who: get(row, "who")?,
@@ -160,4 +178,9 @@ pub(super) fn replication(row: &sqlx::postgres::PgRow) -> Result<Replication, De
         confirmed: u32::try_from(get::<i64>(row, "standbys_confirmed")?).unwrap_or(u32::MAX),
         visible: get::<i64>(row, "standbys_hidden")? == 0,
     })
+}
+
+/// A time as it is asked for.
+fn at(micros: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(micros.unsigned_abs())
 }

@@ -193,59 +193,42 @@ SELECT gid FROM next
 WHERE NOT EXISTS (SELECT FROM young) OR gid < (SELECT gid FROM young)
 ORDER BY gid DESC LIMIT 1";
 
-/// The columns of a listed decision.
-macro_rules! decided_columns {
-    () => {
-        "SELECT d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message, d.branches,
-       d.details, d.format, (extract(epoch FROM d.decided_at) * 1000000)::int8 AS decided_micros,
-       (d.number = 0 OR d.number <= coalesce(p.finished_through, 0) OR i.recovered_at IS NOT NULL)
-           AND NOT EXISTS (SELECT FROM pactum.stragglers t WHERE t.gid = d.gid) AS finished
-FROM pactum.decisions d
-LEFT JOIN pactum.incarnations i ON i.id = d.incarnation
-LEFT JOIN pactum.progress p ON p.incarnation = d.incarnation
-WHERE d.gid < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-  AND d.gid >= coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid)
-  AND d.gid <= coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-  AND ($2::text IS NULL OR replace(d.gid::text, '-', '') LIKE $2 || '%'
-       OR replace(d.gid::text, '-', '') LIKE '%' || $2)"
-    };
-}
-
-/// `$1` only gids below, `$2` part of the gid in hexadecimal digits, `$3` limit, `$4` only this gid. Ranges,
-/// since the key is not used under an OR.
-pub(super) const LIST_DECIDED: &str = concat!(decided_columns!(), " ORDER BY d.gid DESC LIMIT $3");
-
-/// As [`LIST_DECIDED`]. The candidates are found by the marks, not by reading all commits.
-pub(super) const LIST_UNFINISHED: &str = concat!(
-    decided_columns!(),
-    " AND d.gid IN (
-    SELECT t.gid FROM pactum.stragglers t
-    UNION ALL
-    SELECT c.gid FROM pactum.incarnations i
-    LEFT JOIN pactum.progress p ON p.incarnation = i.id
-    JOIN pactum.decisions c ON c.incarnation = i.id AND c.number > 0
-                           AND c.number > coalesce(p.finished_through, 0)
-    WHERE i.recovered_at IS NULL)
-ORDER BY d.gid DESC LIMIT $3"
-);
-
-/// As [`LIST_DECIDED`].
-pub(super) const LIST_UNDECIDED: &str = "\
-SELECT u.gid, u.incarnation, u.branches, u.details, u.format,
-       (extract(epoch FROM now() - u.began_at) * 1000)::int8 AS age_millis
-FROM pactum.undecided u
-WHERE u.gid < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-  AND u.gid >= coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid)
-  AND u.gid <= coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-  AND ($2::text IS NULL OR replace(u.gid::text, '-', '') LIKE $2 || '%'
-       OR replace(u.gid::text, '-', '') LIKE '%' || $2)
-  AND NOT EXISTS (SELECT FROM pactum.decisions d WHERE d.gid = u.gid)
-ORDER BY u.gid DESC LIMIT $3";
-
 /// `$1` gids.
 pub(super) const HEURISTICS_OF: &str = "\
 SELECT gid, branch, incarnation, resource, instance, marker, outcome FROM pactum.heuristics
 WHERE gid = ANY ($1) ORDER BY gid, branch";
+
+/// `$1` only gids below, `$2` limit. One order for both columns: that of the key, read backwards. No join: it
+/// could be made by reading all decisions in the same order.
+pub(super) const LIST_HEURISTICS: &str = "\
+SELECT h.gid, h.branch, h.incarnation, h.resource, h.instance, h.marker, h.outcome,
+       (extract(epoch FROM h.recorded_at) * 1000000)::int8 AS recorded_micros,
+       (SELECT d.decision FROM pactum.decisions d WHERE d.gid = h.gid) AS decision
+FROM pactum.heuristics h
+WHERE h.gid < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+ORDER BY h.gid DESC, h.branch DESC LIMIT $2";
+
+/// `$1` gid.
+pub(super) const FORGET_HEURISTICS: &str = "DELETE FROM pactum.heuristics WHERE gid = $1";
+
+/// `$1` limit. The outcome is compared again in the row that is deleted: it may have been told anew since.
+pub(super) const CLEAR_AGREEING_HEURISTICS: &str = "\
+WITH agreeing AS MATERIALIZED (
+    SELECT h.gid, h.branch, h.outcome FROM pactum.heuristics h
+    WHERE h.outcome IN ('committed', 'aborted')
+      AND (SELECT d.decision FROM pactum.decisions d WHERE d.gid = h.gid)
+          = CASE h.outcome WHEN 'committed' THEN 'commit' ELSE 'abort' END
+    ORDER BY h.gid, h.branch LIMIT $1
+)
+DELETE FROM pactum.heuristics h USING agreeing a
+WHERE h.gid = a.gid AND h.branch = a.branch AND h.outcome = a.outcome
+RETURNING h.gid, h.branch, h.incarnation, h.resource, h.instance, h.marker, h.outcome";
+
+/// `$1` incarnations.
+pub(super) const DOUBTED_OF: &str = "\
+SELECT w.id FROM pactum.log_state s CROSS JOIN unnest($1::uuid[]) AS w (id)
+LEFT JOIN pactum.incarnations i ON i.id = w.id
+WHERE coalesce(i.doubted, s.absent_doubted)";
 
 /// Which server this is. See `adoption.rs` for why the timeline is read from there.
 macro_rules! server_columns {
@@ -315,6 +298,8 @@ pub(super) const STATUS: &str = concat!(
     "\
 SELECT s.floor, s.switches, s.absent_doubted, i.id, i.address, i.ended_at IS NULL AS live,
        i.recovered_at IS NOT NULL AS recovered, i.doubted,
+       (extract(epoch FROM i.started_at) * 1000000)::int8 AS started_micros,
+       (extract(epoch FROM i.ended_at) * 1000000)::int8 AS ended_micros,
        ",
     replication_columns!(),
     "
@@ -322,6 +307,9 @@ FROM pactum.log_state s LEFT JOIN pactum.incarnations i
   ON i.ended_at IS NULL OR i.doubted OR i.recovered_at IS NULL
 ORDER BY i.started_at, i.id"
 );
+
+/// The server's clock.
+pub(super) const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS micros";
 
 /// `$1` limit.
 pub(super) const EVENTS: &str = "\

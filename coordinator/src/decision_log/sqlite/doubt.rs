@@ -1,5 +1,6 @@
 //! A log file that went back in time: who is in doubt, and how that is lifted.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use pactum_core::id::{Cluster, Incarnation};
@@ -81,6 +82,16 @@ pub(super) async fn release(
     Ok(released)
 }
 
+/// Those of these that are in doubt, or would be if they had a row.
+pub(super) async fn doubted_of(
+    connection: &mut SqliteConnection,
+    asked: String,
+) -> Result<BTreeSet<Incarnation>, DecisionLogError> {
+    let statement = sqlx::query_scalar::<_, String>(sql::DOUBTED_OF).bind(asked);
+    let found = statement.fetch_all(connection).await.map_err(database)?;
+    found.iter().map(|id| id.parse().map_err(rows::unreadable)).collect()
+}
+
 pub(super) async fn status(
     connection: &mut SqliteConnection,
     cluster: Cluster,
@@ -103,6 +114,8 @@ pub(super) async fn status(
         status.incarnations.push(IncarnationStatus {
             incarnation: id.parse().map_err(rows::unreadable)?,
             address: get(row, "address")?,
+            started_at: at(get(row, "started_at")?),
+            ended_at: get::<Option<i64>>(row, "run_ended_at")?.map(at),
             live: get(row, "live")?,
             recovered: get(row, "recovered")?,
             doubted: get(row, "doubted")?,
@@ -111,9 +124,8 @@ pub(super) async fn status(
     let statement = sqlx::query(sql::EVENTS).bind(i64::from(EVENTS_MAX));
     for row in &statement.fetch_all(connection).await.map_err(database)? {
         let incarnation: Option<String> = get(row, "incarnation")?;
-        let since_1970 = Duration::from_millis(u64::try_from(get::<i64>(row, "at")?).unwrap_or(0));
         status.events.push(LogEvent {
-            at: SystemTime::UNIX_EPOCH + since_1970,
+            at: at(get(row, "at")?),
             kind: codec::read_event_kind(&get::<String>(row, "kind")?)?,
             incarnation: incarnation.map(|id| id.parse().map_err(rows::unreadable)).transpose()?,
             who: "this machine".into(),
@@ -121,4 +133,9 @@ pub(super) async fn status(
         });
     }
     Ok(status)
+}
+
+/// A time as the file holds it.
+fn at(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }

@@ -62,12 +62,12 @@ SELECT o.incarnation FROM owners AS o
 WHERE o.incarnation IS NOT NULL AND NOT EXISTS (SELECT 1 FROM incarnations AS i WHERE i.id = o.incarnation)
 ORDER BY 1";
 
-/// `?1` incarnation, `?2` after this number, `?3` limit.
+/// `?1` incarnation, `?2` after this number, `?3` limit. SQLite starts at the lower bound that is written first.
 pub(super) const UNFINISHED: &str = "\
 SELECT d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message, d.branches,
        d.details, d.format
 FROM decisions AS d LEFT JOIN incarnations AS i ON i.id = d.incarnation
-WHERE d.incarnation = ?1 AND d.number > 0 AND d.number > ?2
+WHERE d.incarnation = ?1 AND d.number > ?2 AND d.number > 0
   AND ((i.recovered_at IS NULL AND d.number > coalesce(i.finished_through, 0))
        OR EXISTS (SELECT 1 FROM stragglers AS t WHERE t.gid = d.gid))
 ORDER BY d.number, d.gid LIMIT ?3";
@@ -180,7 +180,7 @@ pub(super) const NOTE: &str = "INSERT INTO events (at, kind, incarnation, detail
 
 pub(super) const STATUS: &str = "\
 SELECT s.floor, s.switches, s.absent_doubted, i.id, i.address, i.ended_at IS NULL AS live,
-       i.recovered_at IS NOT NULL AS recovered, i.doubted
+       i.recovered_at IS NOT NULL AS recovered, i.doubted, i.started_at, i.ended_at AS run_ended_at
 FROM log_state AS s LEFT JOIN incarnations AS i
   ON i.ended_at IS NULL OR i.doubted OR i.recovered_at IS NULL
 ORDER BY i.started_at, i.id";
@@ -188,37 +188,29 @@ ORDER BY i.started_at, i.id";
 /// `?1` limit.
 pub(super) const EVENTS: &str = "SELECT at, kind, incarnation, detail FROM events ORDER BY id DESC LIMIT ?1";
 
-/// The columns of a listed decision.
-macro_rules! decided_columns {
-    () => {
-        "SELECT d.gid, d.incarnation, d.number, d.decision, d.reason_kind, d.reason_message, d.branches,
-       d.details, d.format, d.decided_at,
-       (d.number = 0 OR d.number <= coalesce(i.finished_through, 0) OR i.recovered_at IS NOT NULL)
-           AND NOT EXISTS (SELECT 1 FROM stragglers AS t WHERE t.gid = d.gid) AS finished
-FROM decisions AS d LEFT JOIN incarnations AS i ON i.id = d.incarnation
-WHERE d.gid < coalesce(?1, 'g') AND d.gid BETWEEN coalesce(?4, '') AND coalesce(?4, 'g')
-  AND (?2 IS NULL OR replace(d.gid, '-', '') LIKE ?2 || '%' OR replace(d.gid, '-', '') LIKE '%' || ?2)"
-    };
-}
-
-/// `?1` only gids below, `?2` part of the gid in hexadecimal digits, `?3` limit, `?4`
-/// only this gid: as a range, since the key is not used under an OR.
-pub(super) const LIST_DECIDED: &str = concat!(decided_columns!(), " ORDER BY d.gid DESC LIMIT ?3");
-
-/// As [`LIST_DECIDED`].
-pub(super) const LIST_UNFINISHED: &str =
-    concat!(decided_columns!(), " AND NOT finished ORDER BY d.gid DESC LIMIT ?3");
-
-/// As [`LIST_DECIDED`].
-pub(super) const LIST_UNDECIDED: &str = "\
-SELECT u.gid, u.incarnation, u.branches, u.details, u.format, u.began_at
-FROM undecided AS u
-WHERE u.gid < coalesce(?1, 'g') AND u.gid BETWEEN coalesce(?4, '') AND coalesce(?4, 'g')
-  AND (?2 IS NULL OR replace(u.gid, '-', '') LIKE ?2 || '%' OR replace(u.gid, '-', '') LIKE '%' || ?2)
-  AND NOT EXISTS (SELECT 1 FROM decisions AS d WHERE d.gid = u.gid)
-ORDER BY u.gid DESC LIMIT ?3";
-
 /// `?1` gids.
 pub(super) const HEURISTICS_OF: &str = "\
 SELECT gid, branch, incarnation, resource, instance, marker, outcome FROM heuristics
 WHERE gid IN (SELECT value FROM json_each(?1)) ORDER BY gid, branch";
+
+/// `?1` only gids below, `?2` limit.
+pub(super) const LIST_HEURISTICS: &str = "\
+SELECT h.gid, h.branch, h.incarnation, h.resource, h.instance, h.marker, h.outcome, h.recorded_at, d.decision
+FROM heuristics AS h LEFT JOIN decisions AS d ON d.gid = h.gid
+WHERE h.gid < coalesce(?1, 'g') ORDER BY h.gid DESC, h.branch DESC LIMIT ?2";
+
+/// `?1` gid.
+pub(super) const FORGET_HEURISTICS: &str = "DELETE FROM heuristics WHERE gid = ?1";
+
+/// `?1` limit.
+pub(super) const CLEAR_AGREEING_HEURISTICS: &str = "\
+DELETE FROM heuristics WHERE (gid, branch) IN (
+    SELECT h.gid, h.branch FROM heuristics AS h JOIN decisions AS d ON d.gid = h.gid
+    WHERE (h.outcome = 'committed' AND d.decision = 'commit') OR (h.outcome = 'aborted' AND d.decision = 'abort')
+    ORDER BY h.gid, h.branch LIMIT ?1)
+RETURNING gid, branch, incarnation, resource, instance, marker, outcome";
+
+/// `?1` incarnations.
+pub(super) const DOUBTED_OF: &str = "\
+SELECT w.value FROM log_state AS s, json_each(?1) AS w LEFT JOIN incarnations AS i ON i.id = w.value
+WHERE coalesce(i.doubted, s.absent_doubted)";

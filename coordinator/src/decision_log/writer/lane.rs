@@ -7,6 +7,8 @@ use std::time::Duration;
 use pactum_core::outcome::ProposalResult;
 use pactum_core::time::RetryDelay;
 
+use tokio::time::Instant;
+
 use super::Shared;
 use crate::decision_log::DecisionWriter;
 
@@ -125,8 +127,11 @@ async fn serve(shared: &Shared, mut writer: Box<dyn DecisionWriter>) -> Served {
             },
         };
         shared.rows.fetch_add(batch.proposals.len() as u64, Ordering::Relaxed);
+        let began = Instant::now();
         let results = writer.write(batch.incarnation, &batch.proposals).await;
+        let took = began.elapsed();
         let is_spent = results.contains(&ProposalResult::Unknown) || results.len() < batch.proposals.len();
+        (shared.meter)(batch.proposals.len(), took, !is_spent);
         batch.answer(results);
         if is_spent {
             let why = problem(shared, &*writer);

@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pactum_core::coordinator::TransactionView;
-use pactum_core::id::{Gid, TransactionId};
+use pactum_core::id::{Branch, Gid, TransactionId};
+use pactum_core::outcome::{DecidedBranch, Details};
 use pactum_proto::v1;
 
 use super::Admin;
-use super::show;
-use crate::decision_log::{ListPage, StoredTransaction};
+use super::filter::Conditions;
+use crate::decision_log::{ListPage, StoredState, StoredTransaction};
 use crate::error::ServiceError;
-use crate::shard::{Inspect, Selection};
+use crate::shard::{Inspect, Phases, Selection};
 
 /// What is known of one transaction.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,31 @@ impl Found {
         let id = open.or_else(|| self.stored.as_ref().map(|stored| stored.id));
         id.expect("what was found is open or stored")
     }
+
+    /// What the application said about it.
+    pub(super) fn details(&self) -> Option<&Details> {
+        match (&self.open, &self.stored) {
+            (Some(open), _) => Some(&open.details),
+            (None, Some(stored)) => Some(match &stored.state {
+                StoredState::Decided { record, .. } => &record.details,
+                StoredState::Undecided { record } => &record.details,
+            }),
+            (None, None) => None,
+        }
+    }
+
+    /// Its branches, as far as they are known.
+    pub(super) fn branches(&self) -> impl Iterator<Item = &Branch> {
+        let open = self.open.iter().flat_map(|open| &open.branches).map(|view| &view.branch);
+        let stored = self.stored.iter().filter(|_| self.open.is_none());
+        let (decided, undecided): (&[DecidedBranch], &[Branch]) =
+            match stored.map(|stored| &stored.state).next() {
+                Some(StoredState::Decided { record, .. }) => (&record.branches, &[]),
+                Some(StoredState::Undecided { record }) => (&[], &record.branches),
+                None => (&[], &[]),
+            };
+        open.chain(decided.iter().map(|decided| &decided.branch)).chain(undecided)
+    }
 }
 
 /// Fewer digits than this fit too much.
@@ -40,18 +66,20 @@ const LIST_ROUNDS_MAX: usize = 20;
 const PAGE_SIZE_DEFAULT: u32 = 50;
 const PAGE_SIZE_MAX: u32 = 1000;
 
+/// Transactions that are looked at in one round where few of them may be wanted: enough to find those few
+/// soon, few enough that no round holds anything up.
+const SCAN_SIZE: u32 = 500;
+
 /// A listing, checked.
-#[derive(Debug)]
-pub(super) struct Filter {
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
     size: u32,
     before: Option<Gid>,
-    state: Option<v1::TransactionState>,
-    in_doubt: bool,
-    older_than: Duration,
+    conditions: Conditions,
     finished: bool,
 }
 
-impl Filter {
+impl Listing {
     pub(super) fn parse(request: &v1::ListTransactionsRequest) -> Result<Self, ServiceError> {
         let before = match request.page_token.as_str() {
             "" => None,
@@ -68,22 +96,22 @@ impl Filter {
         if request.page_size > PAGE_SIZE_MAX {
             return Err(ServiceError::malformed("page_size", "at most 1000 are shown"));
         }
+        let mut conditions = Conditions::parse(&request.filter)?;
+        if state != v1::TransactionState::Unspecified {
+            conditions.and_state(state);
+        }
+        if request.in_doubt {
+            conditions.and_in_doubt();
+        }
+        if !older_than.is_zero() {
+            conditions.and_older_than(older_than);
+        }
         Ok(Self {
             size: if request.page_size == 0 { PAGE_SIZE_DEFAULT } else { request.page_size },
             before,
-            state: Some(state).filter(|state| *state != v1::TransactionState::Unspecified),
-            in_doubt: request.in_doubt,
-            older_than,
-            finished: request.finished,
+            finished: request.finished || conditions.want_finished(),
+            conditions,
         })
-    }
-
-    fn takes(&self, found: &Found) -> bool {
-        use v1::TransactionState::{Aborting, Committing, Deciding, Undecided};
-        let state = show::state(found);
-        self.state.is_none_or(|wanted| wanted == state)
-            && (!self.in_doubt || matches!(state, Aborting | Committing | Deciding | Undecided))
-            && show::age(found) >= self.older_than
     }
 }
 
@@ -117,20 +145,28 @@ impl Admin {
         Ok(self.merged(Selection::One(gid), &page).await?.0.remove(&Reverse(gid)))
     }
 
-    /// One page, newest first, and where the next one begins.
-    pub(super) async fn list(&self, filter: &Filter) -> Result<(Vec<Found>, Option<Gid>), ServiceError> {
-        let size = usize::try_from(filter.size).unwrap_or(usize::MAX);
-        let (mut listed, mut before) = (Vec::new(), filter.before);
+    /// One page, newest first, and where the next one begins. A page may be short, and even empty, before
+    /// the last one: where few of many are wanted, no call looks at more than a bounded number.
+    pub(super) async fn list(&self, listing: &Listing) -> Result<(Vec<Found>, Option<Gid>), ServiceError> {
+        let size = usize::try_from(listing.size).unwrap_or(usize::MAX);
+        // One more than is shown: whether there is a next page is told by what is on it.
+        let one_more = listing.size.saturating_add(1);
+        let limit = if listing.conditions.is_empty() { one_more } else { one_more.max(SCAN_SIZE) };
+        let phases = listing.conditions.phases();
+        let (mut listed, mut last, mut before) = (Vec::new(), None, listing.before);
         for _ in 0..LIST_ROUNDS_MAX {
-            let page = ListPage { limit: filter.size, before, part: None, unfinished_only: !filter.finished };
-            let (found, next) = self.merged(Selection::Page { before, limit: size }, &page).await?;
+            let page = ListPage { limit, before, part: None, unfinished_only: !listing.finished };
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let (found, next) = self.merged(Selection::Page { before, limit, phases }, &page).await?;
             for (Reverse(gid), found) in found {
-                if filter.takes(&found) {
-                    listed.push(found);
-                    if listed.len() == size {
-                        return Ok((listed, Some(gid)));
-                    }
+                if !listing.conditions.hold(&found) {
+                    continue;
                 }
+                if listed.len() == size {
+                    return Ok((listed, last));
+                }
+                listed.push(found);
+                last = Some(gid);
             }
             if next.is_none() {
                 return Ok((listed, None));
@@ -176,6 +212,27 @@ impl Admin {
         if let Some(cut) = cut {
             found.retain(|Reverse(gid), _| *gid >= cut);
         }
+        if matches!(selection, Selection::Page { phases, .. } if phases != Phases::Any) {
+            self.add_passed_over(&mut found).await?;
+        }
         Ok((found, cut))
+    }
+
+    /// What is open and was passed over for its phase is not shown as its record alone has it: that is
+    /// older.
+    async fn add_passed_over(&self, found: &mut BTreeMap<Reverse<Gid>, Found>) -> Result<(), ServiceError> {
+        let only_stored = found.iter().filter(|(_, found)| found.open.is_none());
+        let gids: Vec<Gid> = only_stored.map(|(Reverse(gid), _)| *gid).collect();
+        if gids.is_empty() {
+            return Ok(());
+        }
+        let selection = Selection::These(gids);
+        for views in self.shards.inspect(|reply| Inspect::Transactions(selection.clone(), reply)).await? {
+            for view in views {
+                let gid = view.id.gid;
+                found.entry(Reverse(gid)).or_default().open = Some(view);
+            }
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use pactum_core::coordinator::{Answer, InquiryAnswer, Operation, TransactionOutcome};
 use pactum_core::id::{Branch, BranchId, TransactionId};
-use pactum_core::outcome::Details;
 use pactum_core::vote::Evidence;
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
@@ -13,6 +12,7 @@ use crate::decision_log::Replication;
 use crate::error::ServiceError;
 use crate::lifecycle::{Member, Standing};
 use crate::reply::Reply;
+use crate::shard::history::PastStep;
 
 /// The answer to a call for an outcome.
 pub(crate) fn outcome(answer: Answer) -> Result<v1::Outcome, ServiceError> {
@@ -79,7 +79,7 @@ pub(crate) fn inquiry_answer(
     Some(message(ToParticipantMessage::InquiryAnswer(answer)))
 }
 
-fn message(message: ToParticipantMessage) -> v1::CoordinatorMessage {
+pub(super) fn message(message: ToParticipantMessage) -> v1::CoordinatorMessage {
     v1::CoordinatorMessage { message: Some(message) }
 }
 
@@ -136,7 +136,7 @@ pub(crate) fn prepare(
     operation: Option<Operation>,
     one_phase: bool,
     time_left: Duration,
-    details: &Details,
+    traceparent: String,
 ) -> v1::CoordinatorMessage {
     message(ToParticipantMessage::Prepare(v1::Prepare {
         id: Some(id.into()),
@@ -149,7 +149,7 @@ pub(crate) fn prepare(
             payload: operation.payload.to_vec(),
         }),
         time_left: Some(duration(time_left)),
-        traceparent: details.traceparent.as_ref().to_owned(),
+        traceparent,
     }))
 }
 
@@ -172,4 +172,14 @@ pub(crate) fn abort(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessag
 pub(crate) fn settle(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
     let branch = Some(branch.clone().into());
     message(ToParticipantMessage::Settle(v1::Settle { id: Some(id.into()), branch }))
+}
+
+/// A step of a transaction's course.
+pub(crate) fn past_step(step: PastStep) -> v1::TransactionStep {
+    v1::TransactionStep {
+        at: Some(duration(step.at)),
+        step: step.step.to_owned(),
+        branch: step.branch,
+        detail: step.detail,
+    }
 }

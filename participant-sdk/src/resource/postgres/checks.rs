@@ -1,5 +1,7 @@
 //! Whether a database can keep the promises of the hooks, and what it is.
 
+use std::collections::BTreeMap;
+
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
@@ -87,7 +89,61 @@ async fn ask(
         ))));
     }
     let (system, database): (String, String) = (facts.try_get("system")?, facts.try_get("database")?);
-    Ok(Ok(Registration { identity: format!("postgresql:{system}/{database}"), marker }))
+    let settings = settings(session, &facts).await?;
+    let mut registration = Registration::new(format!("postgresql:{system}/{database}")).with_marker(marker);
+    registration.settings = settings;
+    registration
+        .settings
+        .insert("pool_connections".to_owned(), inner.pool.options().get_max_connections().to_string());
+    Ok(Ok(registration))
+}
+
+/// Settings of the server that are told to operators: what decides whether promises are kept, how many
+/// there may be. Time limits are not among them: our own sessions, which read these, have their own.
+/// None is a secret.
+const TOLD: [&str; 19] = [
+    "server_version",
+    "max_prepared_transactions",
+    "max_connections",
+    "superuser_reserved_connections",
+    "max_locks_per_transaction",
+    "wal_level",
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "synchronous_standby_names",
+    "max_wal_senders",
+    "data_checksums",
+    "hot_standby_feedback",
+    "autovacuum",
+    "autovacuum_freeze_max_age",
+    "default_transaction_isolation",
+    "deadlock_timeout",
+    "server_encoding",
+    "TimeZone",
+];
+
+/// The settings, and what else an operator asks first.
+async fn settings(
+    session: &mut PgConnection,
+    facts: &PgRow,
+) -> Result<BTreeMap<String, String>, sqlx::Error> {
+    let rows = sqlx::query("SELECT name, current_setting(name, true) FROM unnest($1::text[]) AS told (name)")
+        .bind(TOLD.map(str::to_owned).to_vec())
+        .fetch_all(&mut *session)
+        .await?;
+    let mut settings = BTreeMap::new();
+    for row in rows {
+        if let Some(value) = row.try_get::<Option<String>, _>(1)? {
+            settings.insert(row.try_get(0)?, value);
+        }
+    }
+    settings.insert("in_recovery".to_owned(), facts.try_get::<bool, _>("standby")?.to_string());
+    settings.insert("role".to_owned(), facts.try_get("role")?);
+    if let Some(servers) = facts.try_get::<Option<String>, _>("foreign_servers")? {
+        settings.insert("foreign_servers".to_owned(), servers);
+    }
+    Ok(settings)
 }
 
 /// Refuses what would break a promise, and warns of what weakens one.

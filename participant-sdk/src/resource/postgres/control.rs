@@ -64,6 +64,34 @@ impl Ending {
     }
 }
 
+/// Connections for what operators ask: so many at once, each let go of soon after.
+const LOOKING_CONNECTIONS_MAX: u32 = 2;
+const LOOKING_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// A statement that only looks, for a person, is given up by the server after so many milliseconds.
+pub(super) const LOOKING_STATEMENT_MILLIS: &str = "2000";
+
+/// To a connection for looking. A question is answered within seconds or not at all.
+const LOOKING_ACQUIRE_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Connections that only look, like the service's in all but their time limits. Connects to nothing yet.
+pub(super) fn for_looking(pool: &PgPool) -> PgPool {
+    let options: PgPoolOptions = pool.options().clone();
+    let connect = (*pool.connect_options()).clone().options([
+        ("statement_timeout", LOOKING_STATEMENT_MILLIS),
+        ("lock_timeout", LOOKING_STATEMENT_MILLIS),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("default_transaction_read_only", "on"),
+    ]);
+    options
+        .min_connections(0)
+        .max_connections(LOOKING_CONNECTIONS_MAX)
+        .acquire_timeout(LOOKING_ACQUIRE_TIME_MAX)
+        .idle_timeout(LOOKING_IDLE_MAX)
+        .test_before_acquire(false)
+        .connect_lazy_with(connect)
+}
+
 /// A connection that goes back to its pool only if its last statement was answered.
 #[derive(Debug)]
 pub(super) struct Control {

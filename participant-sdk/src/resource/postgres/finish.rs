@@ -30,7 +30,7 @@ use crate::resource::{BranchContext, HookError, PreparedBranch};
 
 /// What became of one attempt to end a branch by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     /// It was prepared and has ended so.
     Done,
     /// Nothing of that name is prepared.
@@ -38,7 +38,7 @@ enum Ended {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Verb {
+pub(super) enum Verb {
     Commit,
     RollBack,
 }
@@ -193,7 +193,10 @@ pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedB
 /// The server lists the prepared transactions once, and reads the xid of each as it comes to its row: of
 /// one that has ended in between it shows the xid of whichever has taken its place (`pg_prepared_xact` in
 /// its `twophase.c`). A name that a later look still shows had not ended when its row was read.
-async fn still_prepared(session: &mut PgConnection, rows: &[PgRow]) -> Result<BTreeSet<String>, sqlx::Error> {
+pub(super) async fn still_prepared(
+    session: &mut PgConnection,
+    rows: &[PgRow],
+) -> Result<BTreeSet<String>, sqlx::Error> {
     if rows.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -204,7 +207,7 @@ async fn still_prepared(session: &mut PgConnection, rows: &[PgRow]) -> Result<BT
 
 /// Why an attempt came to nothing.
 #[derive(Debug)]
-enum Failed {
+pub(super) enum Failed {
     /// The server refused, or could not be reached: nothing was done by this attempt.
     Refused(HookError),
     /// May have been done (law 5).
@@ -220,7 +223,7 @@ impl From<Failed> for HookError {
 }
 
 /// Sends COMMIT PREPARED or ROLLBACK PREPARED.
-async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
+pub(super) async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
     // Never closed.
     let _turn = inner.ending().turns.acquire().await;
     let mut control = Control::acquire(inner.control()).await.map_err(Failed::Refused)?;
@@ -252,7 +255,11 @@ async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended
 }
 
 /// Gives the connection back if the server answered, and tells refused from lost.
-fn conclude<T>(control: &mut Control, result: Result<T, sqlx::Error>, doing: &str) -> Result<T, Failed> {
+pub(super) fn conclude<T>(
+    control: &mut Control,
+    result: Result<T, sqlx::Error>,
+    doing: &str,
+) -> Result<T, Failed> {
     match result {
         Ok(value) => {
             control.answered();
@@ -268,7 +275,7 @@ fn conclude<T>(control: &mut Control, result: Result<T, sqlx::Error>, doing: &st
 
 /// What became of an execution that is not prepared any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Committed,
     Aborted,
     InProgress,
@@ -276,33 +283,21 @@ enum Fate {
     Unprovable,
 }
 
-async fn fate(inner: &Inner, name: &PreparedName, xid: u64, anchor: &Anchor) -> Result<Fate, HookError> {
+pub(super) async fn fate(
+    inner: &Inner,
+    name: &PreparedName,
+    xid: u64,
+    anchor: &Anchor,
+) -> Result<Fate, HookError> {
     let mut control = Control::acquire(inner.control()).await?;
     let looked = async {
-        let (status, now) = evidence::look_up(control.session(), xid).await?;
-        let holds = now.is_some_and(|now| anchor.still_holds(&now));
+        let Seen { fate, holds } = see_fate(inner, control.session(), name, xid, anchor).await?;
         if !holds {
             tracing::error!(
                 branch = %name, xid, ?anchor,
                 "the database's identity changed or its history went back since the vote: the xid proves nothing"
             );
         }
-        let fate = match status {
-            XidStatus::Committed if holds => Fate::Committed,
-            XidStatus::Aborted if holds => Fate::Aborted,
-            XidStatus::InProgress if holds => Fate::InProgress,
-            XidStatus::Committed
-            | XidStatus::Aborted
-            | XidStatus::InProgress
-            | XidStatus::TooOld
-            | XidStatus::NeverAssigned => {
-                match marker::witness(control.session(), name, inner.keeps_witness()).await? {
-                    Some(true) => Fate::Committed,
-                    Some(false) => Fate::Aborted,
-                    None => Fate::Unprovable,
-                }
-            }
-        };
         if fate == Fate::Committed {
             make_durable(control.session()).await?;
         }
@@ -310,6 +305,41 @@ async fn fate(inner: &Inner, name: &PreparedName, xid: u64, anchor: &Anchor) -> 
     };
     let fate = bounded(looked).await;
     conclude(&mut control, fate, "asking what became of the branch").map_err(HookError::from)
+}
+
+/// What a session sees of an execution that is not prepared any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) fate: Fate,
+    /// Whether the xid still means what it meant at the vote.
+    pub(super) holds: bool,
+}
+
+/// Looks at what became of an execution. A commit that is seen may not be durable yet.
+pub(super) async fn see_fate(
+    inner: &Inner,
+    session: &mut PgConnection,
+    name: &PreparedName,
+    xid: u64,
+    anchor: &Anchor,
+) -> Result<Seen, sqlx::Error> {
+    let (status, now) = evidence::look_up(&mut *session, xid).await?;
+    let holds = now.is_some_and(|now| anchor.still_holds(&now));
+    let fate = match status {
+        XidStatus::Committed if holds => Fate::Committed,
+        XidStatus::Aborted if holds => Fate::Aborted,
+        XidStatus::InProgress if holds => Fate::InProgress,
+        XidStatus::Committed
+        | XidStatus::Aborted
+        | XidStatus::InProgress
+        | XidStatus::TooOld
+        | XidStatus::NeverAssigned => match marker::witness(session, name, inner.keeps_witness()).await? {
+            Some(true) => Fate::Committed,
+            Some(false) => Fate::Aborted,
+            None => Fate::Unprovable,
+        },
+    };
+    Ok(Seen { fate, holds })
 }
 
 /// Waits until a commit that somebody else made, and that is visible here, cannot be lost.

@@ -274,6 +274,18 @@ pub(super) async fn witness(
     })
 }
 
+/// What the branch's row of the marker table says, if it has one; closes nothing.
+pub(super) async fn stands(
+    session: &mut PgConnection,
+    name: &PreparedName,
+) -> Result<Option<bool>, sqlx::Error> {
+    let query = sqlx::query_scalar(
+        "SELECT committed FROM pactum_participant.marker WHERE gid = $1 AND incarnation = $2 AND branch = $3",
+    );
+    let query = query.bind(name.id.gid.as_uuid()).bind(name.id.incarnation.as_uuid());
+    query.bind(name.branch.to_string()).fetch_optional(session).await
+}
+
 /// Raises the floor to `gid` and deletes what lies under it, oldest first. Returns the rows
 /// deleted.
 pub(super) async fn forget_up_to(inner: &Inner, gid: Gid) -> Result<u64, HookError> {

@@ -9,6 +9,7 @@ use pactum_core::participant::{BranchKey, Command, Event, SessionId};
 use pactum_core::vote::{AbortKind, AbortReason, Vote};
 use pactum_proto::v1;
 use tokio::time::Instant;
+use tracing::field::Empty;
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
 use super::Driver;
@@ -50,10 +51,14 @@ impl Driver {
                 self.start(id, &branch, None, Hook::Abort { prepared });
             }
             Command::SendVote { to, id, branch, vote } => self.send(to, wire::vote(id, branch, vote)),
-            Command::SendFinished { to, key, outcome } => self.send(to, wire::finished(key, &outcome)),
-            Command::SendFailed { to, key, error } => self.send(to, wire::failed(key, &error)),
-            Command::SendRegisterAnswer { to, key, answer } => {
-                self.send(to, wire::register_answer(key, answer));
+            Command::SendFinished { to, id, branch, outcome } => {
+                self.send(to, wire::finished(id, branch, outcome));
+            }
+            Command::SendFailed { to, id, branch, error } => {
+                self.send(to, wire::failed(id, branch, &error));
+            }
+            Command::SendRegisterAnswer { to, id, branch, answer } => {
+                self.send(to, wire::register_answer(id, branch, answer));
             }
             Command::SendInquiry { id, branch, evidence } => {
                 let key = BranchKey { id, branch: branch.id };
@@ -107,6 +112,9 @@ impl Driver {
         let foreign = !branch.instance.is_nil() && branch.instance != self.shared.instance;
         let refusal = if self.stopping && matches!(hook, Hook::Prepare { .. }) {
             Some("the participant is shutting down")
+        } else if self.shared.is_draining() && matches!(hook, Hook::Prepare { operation: Some(_) }) {
+            // What was begun goes on; this was not.
+            Some("the participant is draining, and takes no new branches")
         } else if foreign && matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. }) {
             // An operation executed here too could end up committed twice.
             Some("the branch belongs to another instance of the resource")
@@ -122,8 +130,19 @@ impl Driver {
             return;
         };
         let span = info_span!(
-            "hook", hook = hook.name(), gid = %id.gid, branch = %branch.id, resource = %branch.resource
+            "hook",
+            hook = hook.name(),
+            gid = %id.gid,
+            branch = %branch.id,
+            resource = %branch.resource,
+            traceparent = Empty,
         );
+        // Beneath the coordinator's span, for whoever makes traces of spans.
+        if matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. })
+            && let Some(traceparent) = self.traceparents.remove(&key)
+        {
+            span.record("traceparent", traceparent);
+        }
         let (resource, observer) = (Arc::clone(resource), self.observer.clone());
         let prepares = matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. })
             .then(|| self.prepares.get(&branch.resource).map(Arc::clone))

@@ -228,6 +228,10 @@ pub struct TransactionView {
     pub log_unknown: bool,
     /// Why nothing is done about it until a person acts; `None` while something is.
     pub held: Option<&'static str>,
+    /// Whether the decision is awaited from its one branch's own database, and not from the log.
+    pub own_register: bool,
+    /// Until it is aborted for want of an answer; `None` once that cannot happen any more.
+    pub time_left: Option<Duration>,
 }
 
 impl TransactionView {

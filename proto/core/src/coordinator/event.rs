@@ -161,8 +161,8 @@ pub enum Event {
     RegisterAnswered {
         /// The transaction.
         id: TransactionId,
-        /// The branch.
-        branch: BranchId,
+        /// The branch, as its participant names it; any instance of its resource may speak for it.
+        branch: Branch,
         /// What it holds.
         answer: RegisterAnswer,
     },
@@ -170,8 +170,8 @@ pub enum Event {
     BranchFinished {
         /// The transaction.
         id: TransactionId,
-        /// The branch.
-        branch: BranchId,
+        /// The branch, as its participant names it; any instance of its resource may speak for it.
+        branch: Branch,
         /// How.
         outcome: BranchOutcome,
     },
@@ -179,8 +179,8 @@ pub enum Event {
     BranchFailed {
         /// The transaction.
         id: TransactionId,
-        /// The branch.
-        branch: BranchId,
+        /// The branch, as its participant names it; any instance of its resource may speak for it.
+        branch: Branch,
         /// Why, for people.
         error: Arc<str>,
     },

@@ -209,6 +209,8 @@ impl Coordinator {
                 // it by hand (D8).
                 if let (None, Some(ended)) = (heuristic, ended.cloned()) {
                     self.start(now, |step| Transaction::abort_again(ended, branch.clone(), evidence, step));
+                } else {
+                    self.commands.push_back(Command::SendAbort { id, branch: branch.clone() });
                 }
                 self.reply(request, Answer::Inquiry(InquiryAnswer::Abort));
             }

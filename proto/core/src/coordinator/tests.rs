@@ -5,6 +5,7 @@ mod deciding;
 mod doubt;
 mod finishing;
 mod instances;
+mod late;
 mod questions;
 mod registers;
 mod voting;
@@ -161,7 +162,7 @@ impl Core {
     }
 
     fn finished(&mut self, id: TransactionId, branch: &Branch) -> Vec<Command> {
-        self.feed(Event::BranchFinished { id, branch: branch.id, outcome: BranchOutcome::Committed })
+        self.feed(Event::BranchFinished { id, branch: branch.clone(), outcome: BranchOutcome::Committed })
     }
 
     /// Two branches, both voted commit, the record handed to the log; request 1 waits.

@@ -33,6 +33,7 @@ use crate::id::{Branch, BranchId, TransactionId};
 use crate::outcome::{BranchOutcome, DecisionRecord, Details};
 use crate::time::Timestamp;
 use crate::vote::{AbortReason, Evidence, Vote};
+pub(super) use finishing::against;
 
 /// What a transition may use: the queue of orders, the settings, and the time.
 #[derive(Debug)]
@@ -318,19 +319,15 @@ impl Transaction {
 
     /// When this transaction next has something to do by itself.
     pub(super) fn wake(&self, config: &Config) -> Option<Timestamp> {
-        let deadline = match self.state {
-            State::Active | State::Preparing | State::OnePhase { .. } => Some(self.deadline),
-            State::Settling { .. }
-            | State::Proposing { .. }
-            | State::Closing { .. }
-            | State::Committing
-            | State::Aborting { .. }
-            | State::Over(_)
-            | State::Dropped => None,
-        };
+        let deadline = self.acts_at_deadline().then_some(self.deadline);
         let record = (self.is_undecided() && !self.recorded_undecided)
             .then(|| self.began + config.undecided_record_after);
         [deadline, record, self.retry_at, self.answer_by].into_iter().flatten().min()
+    }
+
+    /// Whether something happens to it at its deadline.
+    fn acts_at_deadline(&self) -> bool {
+        matches!(self.state, State::Active | State::Preparing | State::OnePhase { .. })
     }
 
     /// Acts on every deadline of its own that is due.

@@ -200,8 +200,10 @@ pub enum Command {
     SendFinished {
         /// To the session that asked.
         to: SessionId,
+        /// The transaction.
+        id: TransactionId,
         /// The branch.
-        key: BranchKey,
+        branch: Branch,
         /// How it ended.
         outcome: BranchOutcome,
     },
@@ -209,8 +211,10 @@ pub enum Command {
     SendFailed {
         /// To the session that asked.
         to: SessionId,
+        /// The transaction.
+        id: TransactionId,
         /// The branch.
-        key: BranchKey,
+        branch: Branch,
         /// Why, for people.
         error: Arc<str>,
     },
@@ -218,8 +222,10 @@ pub enum Command {
     SendRegisterAnswer {
         /// To the session that asked.
         to: SessionId,
+        /// The transaction.
+        id: TransactionId,
         /// The branch.
-        key: BranchKey,
+        branch: Branch,
         /// What it holds.
         answer: RegisterAnswer,
     },

@@ -153,11 +153,11 @@ fn send_vote(to: SessionId, vote: Vote) -> Command {
 }
 
 fn send_finished(to: SessionId, outcome: BranchOutcome) -> Command {
-    Command::SendFinished { to, key: key(), outcome }
+    Command::SendFinished { to, id: id(), branch: branch(), outcome }
 }
 
 fn send_register(to: SessionId, answer: RegisterAnswer) -> Command {
-    Command::SendRegisterAnswer { to, key: key(), answer }
+    Command::SendRegisterAnswer { to, id: id(), branch: branch(), answer }
 }
 
 fn inquiry(n: u32) -> Command {
@@ -308,7 +308,7 @@ fn a_late_prepare_executes_nothing_again_once_commit_was_decided_h3() {
 fn a_commit_hook_that_fails_leaves_the_branch_in_doubt_c8() {
     let mut core = Core::prepared();
     core.feed(commit(A));
-    let failed_to = Command::SendFailed { to: A, key: key(), error: "disk full".into() };
+    let failed_to = Command::SendFailed { to: A, id: id(), branch: branch(), error: "disk full".into() };
     assert_eq!(core.feed(failed()), [failed_to]);
     // Nothing is assumed of what the failed hook did.
     assert_eq!(core.feed(commit(A)), [run_commit(None)]);

@@ -176,7 +176,7 @@ impl Resource for Bank {
 
     async fn check(&self) -> Result<Registration, HookError> {
         self.pause().await;
-        Ok(Registration { identity: self.inner.name.to_string(), marker: self.inner.markers })
+        Ok(Registration::new(self.inner.name.to_string()).with_marker(self.inner.markers))
     }
 
     fn bind(&self, enlister: Enlister) {

@@ -192,7 +192,7 @@ impl IncarnationView {
 
 impl From<IncarnationStatus> for IncarnationView {
     fn from(from: IncarnationStatus) -> Self {
-        let IncarnationStatus { incarnation, address, live, recovered, doubted } = from;
+        let IncarnationStatus { incarnation, address, live, recovered, doubted, .. } = from;
         Self { incarnation: incarnation.to_string(), address, live, recovered, doubted }
     }
 }

@@ -45,7 +45,7 @@ impl Watch {
                 Exit::CannotConnect,
                 "the server ended the stream before the transaction had ended",
             )
-            .next("run the same command again")),
+            .next("it stops or restarts: run the same command again, or ask another with --server")),
         }
     }
 }

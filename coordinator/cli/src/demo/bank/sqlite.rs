@@ -91,7 +91,7 @@ impl Resource for SqliteBank {
 
     async fn check(&self) -> Result<Registration, HookError> {
         self.inner.store.check().await.map_err(|error| HookError::new(error.to_string()))?;
-        Ok(Registration { identity: self.inner.store.identity().to_owned(), marker: false })
+        Ok(Registration::new(self.inner.store.identity()))
     }
 
     fn bind(&self, enlister: Enlister) {

@@ -47,9 +47,9 @@ pub enum ToCoordinator {
     Yes { id: TransactionId, branch: Branch, evidence: Evidence },
     ReadOnly { id: TransactionId, branch: Branch },
     No { id: TransactionId, branch: Branch },
-    Finished { key: BranchKey, outcome: Ended },
-    Failed { key: BranchKey },
-    Register { key: BranchKey, committed: Option<bool> },
+    Finished { id: TransactionId, branch: Branch, outcome: Ended },
+    Failed { id: TransactionId, branch: Branch },
+    Register { id: TransactionId, branch: Branch, committed: Option<bool> },
     Inquiry { id: TransactionId, branch: Branch, evidence: Evidence },
 }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use pactum_core_checked::coordinator::{self, InquiryAnswer, RegisterAnswer, RequestId, Wait};
+use pactum_core_checked::outcome::HeuristicOutcome;
 use pactum_core_checked::participant::BranchKey;
 use pactum_core_checked::time::Timestamp;
 use pactum_core_checked::vote::{AbortKind, Vote};
 
+use super::message::Ended;
 use super::{Asks, Message, TIMEOUT, ToCoordinator, ToParticipant, Transaction, World, participants, reason};
 
 /// What a request that is not answered yet is about.
@@ -150,6 +152,13 @@ impl World {
     fn deliver_to_coordinator(&mut self, to: usize, from: usize, body: ToCoordinator, now: Timestamp) {
         use coordinator::Event;
         let Some(place) = self.place_of_run(to) else { return };
+        let by_hand = if let ToCoordinator::Finished { id, branch, outcome } = &body
+            && *outcome == Ended::Heuristic(HeuristicOutcome::Committed)
+        {
+            Some((*id, branch.id))
+        } else {
+            None
+        };
         let event = match body {
             ToCoordinator::Yes { id, branch, evidence } => {
                 Event::VoteReceived { id, branch, vote: Vote::Commit(evidence) }
@@ -160,19 +169,19 @@ impl World {
             ToCoordinator::No { id, branch } => {
                 Event::VoteReceived { id, branch, vote: Vote::Abort(reason(AbortKind::VotedNo)) }
             }
-            ToCoordinator::Finished { key, outcome } => {
-                Event::BranchFinished { id: key.id, branch: key.branch, outcome: outcome.into() }
+            ToCoordinator::Finished { id, branch, outcome } => {
+                Event::BranchFinished { id, branch, outcome: outcome.into() }
             }
-            ToCoordinator::Failed { key } => {
-                Event::BranchFailed { id: key.id, branch: key.branch, error: "failed".into() }
+            ToCoordinator::Failed { id, branch } => {
+                Event::BranchFailed { id, branch, error: "failed".into() }
             }
-            ToCoordinator::Register { key, committed } => {
+            ToCoordinator::Register { id, branch, committed } => {
                 let answer = match committed {
                     Some(true) => RegisterAnswer::Committed,
                     Some(false) => RegisterAnswer::Aborted(reason(AbortKind::OwnerEnded)),
                     None => RegisterAnswer::Unknown,
                 };
-                Event::RegisterAnswered { id: key.id, branch: key.branch, answer }
+                Event::RegisterAnswered { id, branch, answer }
             }
             ToCoordinator::Enlist { id, branch } => {
                 let key = BranchKey { id, branch: branch.id };
@@ -190,6 +199,15 @@ impl World {
             }
         };
         self.tell_coordinator(place, event, now);
+        // Whether or not the transaction is open still, and remembered.
+        if let Some((id, branch)) = by_hand
+            && !self.log.committed.contains(&id)
+            && !self.log.heuristics.contains_key(&(id.gid, branch))
+        {
+            self.break_promise(format!(
+                "D8: branch {branch} of {id} was committed by hand; that was told and is not kept"
+            ));
+        }
     }
 
     /// Where a run is at work, if it is.

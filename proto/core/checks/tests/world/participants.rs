@@ -183,20 +183,22 @@ impl World {
                 };
                 self.send_to_run(to, place, body);
             }
-            Command::SendFinished { to, key, outcome } => {
+            Command::SendFinished { to, id, branch, outcome } => {
                 if outcome == BranchOutcome::Aborted {
-                    self.participants[place].aborted.insert(key);
+                    self.participants[place].aborted.insert(BranchKey { id, branch: branch.id });
                 }
-                self.send_to_run(to, place, ToCoordinator::Finished { key, outcome: outcome.into() });
+                self.send_to_run(to, place, ToCoordinator::Finished { id, branch, outcome: outcome.into() });
             }
-            Command::SendFailed { to, key, .. } => self.send_to_run(to, place, ToCoordinator::Failed { key }),
-            Command::SendRegisterAnswer { to, key, answer } => {
+            Command::SendFailed { to, id, branch, .. } => {
+                self.send_to_run(to, place, ToCoordinator::Failed { id, branch });
+            }
+            Command::SendRegisterAnswer { to, id, branch, answer } => {
                 let committed = match answer {
                     RegisterAnswer::Committed => Some(true),
                     RegisterAnswer::Aborted(_) => Some(false),
                     RegisterAnswer::Unknown | RegisterAnswer::Forgotten => None,
                 };
-                self.send_to_run(to, place, ToCoordinator::Register { key, committed });
+                self.send_to_run(to, place, ToCoordinator::Register { id, branch, committed });
             }
             Command::SendInquiry { id, branch, evidence } => {
                 // To the owner while it lives under that name, else to every coordinator.

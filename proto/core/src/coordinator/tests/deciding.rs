@@ -42,9 +42,8 @@ fn a_lost_write_obeys_what_stands_a10_b9() {
         core.proposal(id, Decision::Commit, ProposalResult::Lost(Box::new(stands))),
         [send_abort(id, &branch(1)), send_abort(id, &branch(2))]
     );
-    core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
-    let orders =
-        core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: BranchOutcome::Aborted });
+    core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(2), outcome: BranchOutcome::Aborted });
     assert_eq!(abort_kind(&orders[0]), AbortKind::OwnerEnded);
 }
 

@@ -53,7 +53,7 @@ fn a_participant_that_comes_back_is_driven_at_once_whichever_instance_c5() {
 fn a_branch_that_failed_to_commit_is_kept_and_asked_again_c8() {
     let (id, mut core) = (own(10), Core::decided(own(10)));
     core.finished(id, &branch(1));
-    core.feed(Event::BranchFailed { id, branch: branch(2).id, error: "disk full".into() });
+    core.feed(Event::BranchFailed { id, branch: branch(2), error: "disk full".into() });
     let view = core.0.transaction(id.gid, NOW).unwrap();
     assert_eq!(view.branches[1].last_error.as_deref(), Some("disk full"));
     assert_eq!(core.timeout(after(60)).iter().filter(|c| **c == send_commit(id, &branch(2))).count(), 1);
@@ -65,7 +65,7 @@ fn a_branch_aborted_by_hand_is_a_heuristic_outcome_next_to_the_decision_d8() {
     let (id, mut core) = (own(10), Core::decided(own(10)));
     core.finished(id, &branch(1));
     let by_hand = BranchOutcome::Heuristic(HeuristicOutcome::Aborted);
-    let orders = core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: by_hand });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(2), outcome: by_hand });
     let mixed = TransactionOutcome::Committed {
         read_only: false,
         unfinished: vec![],
@@ -87,7 +87,7 @@ fn a_heuristic_outcome_that_agrees_with_the_decision_is_none_g3() {
     core.finished(id, &branch(1));
     let by_hand = BranchOutcome::Heuristic(HeuristicOutcome::Committed);
     assert_eq!(
-        core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: by_hand }),
+        core.feed(Event::BranchFinished { id, branch: branch(2), outcome: by_hand }),
         [Command::RecordFinished { id }, reply(1, committed(vec![]))]
     );
 }
@@ -95,7 +95,7 @@ fn a_heuristic_outcome_that_agrees_with_the_decision_is_none_g3() {
 #[test]
 fn the_end_of_a_branch_before_any_decision_is_illegal_and_changes_nothing() {
     let (id, mut core) = (own(10), Core::proposed(own(10)));
-    let event = Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Committed };
+    let event = Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Committed };
     assert_eq!(core.0.handle_event(event, NOW).unwrap_err().state, "proposing");
     let orders = core.proposal(id, Decision::Commit, ProposalResult::Won);
     assert!(orders.contains(&send_commit(id, &branch(1))));

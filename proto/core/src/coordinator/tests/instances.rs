@@ -13,8 +13,7 @@ fn a_transaction_that_waits_for_the_vote_of_a_lost_instance_is_aborted_c1() {
     core.commit(id, set([branch(1), branch(2)]), 1);
     core.yes(id, &branch(1));
     assert_eq!(core.feed(lost(2)), [send_abort(id, &branch(1)), send_abort(id, &branch(2))]);
-    let orders =
-        core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
     assert_eq!(abort_kind(&orders[0]), AbortKind::NotAttached, "the one that is gone is not waited for");
 }
 
@@ -61,7 +60,7 @@ fn a_late_vote_of_a_lost_instance_gets_abort_f2() {
     core.commit(id, set([branch(1), branch(2)]), 1);
     core.feed(lost(2));
     assert_eq!(core.yes(id, &branch(2)), [send_abort(id, &branch(2))]);
-    core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
+    core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
     assert_eq!(core.yes(id, &branch(2)), [send_abort(id, &branch(2))], "also from memory");
 }
 
@@ -71,7 +70,7 @@ fn one_phase_that_was_never_handed_over_is_aborted_and_else_its_register_is_aske
     core.commit(id, set([marker_branch(1)]), 1);
     assert_eq!(core.feed(lost(1)), [Command::SendSettle { id, branch: marker_branch(1) }]);
     let committed_there =
-        Event::RegisterAnswered { id, branch: branch(1).id, answer: RegisterAnswer::Committed };
+        Event::RegisterAnswered { id, branch: branch(1), answer: RegisterAnswer::Committed };
     assert_eq!(core.feed(committed_there), [reply(1, committed(vec![]))]);
 
     let (id, mut core) = (own(11), Core::new());

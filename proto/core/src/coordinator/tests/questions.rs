@@ -139,12 +139,12 @@ fn a_branch_that_inquires_after_its_transaction_aborted_is_heard_to_its_end_d8()
     let (id, mut core) = (own(10), Core::new());
     core.commit(id, set([branch(1), branch(2)]), 1);
     core.vote(id, &branch(1), Vote::Abort(reason(AbortKind::VotedNo)));
-    core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: BranchOutcome::Aborted });
+    core.feed(Event::BranchFinished { id, branch: branch(2), outcome: BranchOutcome::Aborted });
     // Another branch of that name turns up prepared, and somebody has committed it by hand.
     let orders = core.feed(inquiry(id, 2, 5));
     assert_eq!(orders, [send_abort(id, &branch(2)), inquiry_answer(5, InquiryAnswer::Abort)]);
     let by_hand = BranchOutcome::Heuristic(HeuristicOutcome::Committed);
-    let orders = core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: by_hand });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(2), outcome: by_hand });
     let kept = Command::RecordHeuristic { id, branch: branch(2), outcome: HeuristicOutcome::Committed };
     assert_eq!(orders, [kept]);
 }
@@ -208,7 +208,7 @@ fn a_late_vote_of_a_forgotten_transaction_closes_and_is_told_e5() {
         [Command::ForgetUndecided { gid: id.gid }, send_abort(id, &branch(1))]
     );
     // It cannot be started any more.
-    core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
+    core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
     assert_eq!(abort_kind(&core.commit(id, set([branch(1), branch(2)]), 1)[0]), AbortKind::OwnerEnded);
 }
 
@@ -231,7 +231,7 @@ fn a_gid_starts_once_also_when_its_ending_was_let_go_h2_law_10() {
         core.commit(id, set([branch(1), branch(2)]), 1);
         let no = Vote::Abort(reason(AbortKind::VotedNo));
         core.vote(id, &branch(1), no);
-        core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: BranchOutcome::Aborted });
+        core.feed(Event::BranchFinished { id, branch: branch(2), outcome: BranchOutcome::Aborted });
     }
     assert_eq!(core.0.start_floor(), own(10).gid);
     assert_eq!(core.enlist(own(10), &branch(1)), [reply(900, Answer::Refused(Refusal::TooOldToStart))]);

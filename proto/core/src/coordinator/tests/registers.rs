@@ -13,7 +13,7 @@ fn settle(id: TransactionId) -> Command {
 }
 
 fn register(id: TransactionId, answer: RegisterAnswer) -> Event {
-    Event::RegisterAnswered { id, branch: marker_branch(1).id, answer }
+    Event::RegisterAnswered { id, branch: marker_branch(1), answer }
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn what_is_said_of_another_owners_transaction_of_the_same_gid_changes_nothing_la
     let other = TransactionId { incarnation: foreign(10).incarnation, ..id };
     assert_eq!(core.feed(register(other, RegisterAnswer::Committed)), []);
     let finished =
-        |id| Event::BranchFinished { id, branch: marker_branch(1).id, outcome: BranchOutcome::Aborted };
+        |id| Event::BranchFinished { id, branch: marker_branch(1), outcome: BranchOutcome::Aborted };
     assert_eq!(core.feed(finished(other)), []);
     let orders = core.feed(resolve(other));
     assert_eq!(orders, [reply(4, Answer::Outcome(TransactionOutcome::NoRecord))]);

@@ -32,9 +32,8 @@ fn a_branch_that_is_enlisted_but_not_named_aborts_the_transaction_law_9() {
         core.commit(id, set([branch(1)]), 1),
         [send_abort(id, &branch(1)), send_abort(id, &branch(2))]
     );
-    core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
-    let orders =
-        core.feed(Event::BranchFinished { id, branch: branch(2).id, outcome: BranchOutcome::Aborted });
+    core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(2), outcome: BranchOutcome::Aborted });
     assert_eq!(abort_kind(&orders[0]), AbortKind::BranchSetDiffers);
 }
 
@@ -114,8 +113,7 @@ fn a_no_vote_aborts_the_others_at_once_with_its_reason() {
     core.yes(id, &branch(1));
     let no = Vote::Abort(reason(AbortKind::LockTimeout));
     assert_eq!(core.vote(id, &branch(2), no), [send_abort(id, &branch(1))]);
-    let orders =
-        core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
     assert_eq!(orders.len(), 1);
     assert_eq!(abort_kind(&orders[0]), AbortKind::LockTimeout);
     assert!(core.0.is_empty());
@@ -195,8 +193,7 @@ fn an_absent_participant_aborts_by_the_deadline_with_that_reason() {
     core.feed(Event::PrepareNotSent { id, branch: branch(2).id });
     core.yes(id, &branch(1));
     core.timeout(after(30));
-    let orders =
-        core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
     assert_eq!(abort_kind(orders.last().unwrap()), AbortKind::NotAttached);
 }
 
@@ -234,8 +231,7 @@ fn the_application_may_abort_freely_before_the_proposal() {
         request: RequestId(request),
     };
     assert_eq!(core.feed(abort(1)), [send_abort(id, &branch(1))]);
-    let orders =
-        core.feed(Event::BranchFinished { id, branch: branch(1).id, outcome: BranchOutcome::Aborted });
+    let orders = core.feed(Event::BranchFinished { id, branch: branch(1), outcome: BranchOutcome::Aborted });
     assert_eq!(abort_kind(&orders[0]), AbortKind::Requested);
     // Repeated: the same answer. Commit after it: the loser gets the outcome (A13).
     assert_eq!(abort_kind(&core.feed(abort(2))[0]), AbortKind::Requested);

@@ -12,7 +12,7 @@ use crate::coordinator::command::{
 };
 use crate::coordinator::event::{RequestId, Wait};
 use crate::coordinator::memory::Ending;
-use crate::id::{Branch, BranchId};
+use crate::id::{Branch, BranchId, ResourceName};
 use crate::outcome::{Decision, HeuristicOutcome, combine};
 use crate::time::Timestamp;
 use crate::vote::{Evidence, Vote};
@@ -193,25 +193,44 @@ impl Transaction {
 
     // ---- views -----------------------------------------------------------------------------
 
+    /// Its phase, as it is shown.
+    pub(in crate::coordinator) fn phase(&self) -> Phase {
+        match &self.state {
+            State::Active => Phase::Active,
+            State::Preparing => Phase::Preparing,
+            State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Proposing { .. }
+            | State::Closing { .. } => Phase::Deciding,
+            State::Committing | State::Over(Ending::Committed { .. }) => Phase::Committing,
+            State::Aborting { .. }
+            | State::Over(Ending::Aborted { .. } | Ending::Forgotten)
+            | State::Dropped => Phase::Aborting,
+        }
+    }
+
+    /// The resource of each branch that has not ended.
+    pub(in crate::coordinator) fn unfinished_resources(&self) -> impl Iterator<Item = &ResourceName> {
+        self.branches.values().filter(|state| state.outcome.is_none()).map(|state| &state.branch.resource)
+    }
+
     /// What it looks like from outside.
     pub(in crate::coordinator) fn view(&self, now: Timestamp) -> TransactionView {
-        let (phase, reason, log_unknown) = match &self.state {
-            State::Active => (Phase::Active, None, false),
-            State::Preparing => (Phase::Preparing, None, false),
-            State::OnePhase { .. } | State::Settling { .. } => (Phase::Deciding, None, false),
-            State::Proposing { in_flight, .. } => (Phase::Deciding, None, !in_flight),
-            State::Closing { reason, in_flight, .. } => {
-                (Phase::Deciding, Some(reason.clone()), !in_flight && !self.is_held())
-            }
-            State::Committing | State::Over(Ending::Committed { .. }) => (Phase::Committing, None, false),
-            State::Aborting { reason } => (Phase::Aborting, Some(reason.clone()), false),
-            State::Over(Ending::Aborted { .. } | Ending::Forgotten) | State::Dropped => {
-                (Phase::Aborting, None, false)
-            }
+        let (reason, log_unknown) = match &self.state {
+            State::Proposing { in_flight, .. } => (None, !in_flight),
+            State::Closing { reason, in_flight, .. } => (Some(reason.clone()), !in_flight && !self.is_held()),
+            State::Aborting { reason } => (Some(reason.clone()), false),
+            State::Active
+            | State::Preparing
+            | State::OnePhase { .. }
+            | State::Settling { .. }
+            | State::Committing
+            | State::Over(_)
+            | State::Dropped => (None, false),
         };
         TransactionView {
             id: self.id,
-            phase,
+            phase: self.phase(),
             details: Arc::clone(&self.details),
             age: now.since(self.began),
             reason,
@@ -229,6 +248,8 @@ impl Transaction {
             next_attempt_in: self.retry_at.map(|at| at.since(now)),
             log_unknown,
             held: self.is_held().then_some(TransactionView::HELD_BY_DOUBT),
+            own_register: matches!(self.state, State::OnePhase { .. } | State::Settling { .. }),
+            time_left: self.acts_at_deadline().then(|| self.time_left(now)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::coordinator::command::Command;
 use crate::coordinator::event::RegisterAnswer;
 use crate::coordinator::memory::{Ended, Ending};
 use crate::coordinator::{IllegalEvent, Mutant};
-use crate::id::{Branch, BranchId, TransactionId};
+use crate::id::{Branch, TransactionId};
 use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, ProposalResult};
 use crate::time::Timestamp;
 use crate::vote::{AbortKind, AbortReason, Evidence, Vote};
@@ -278,7 +278,7 @@ impl Transaction {
     /// The register of a one-branch transaction answered.
     pub(in crate::coordinator) fn register_answered(
         &mut self,
-        branch: BranchId,
+        branch: &Branch,
         answer: RegisterAnswer,
         step: &mut Step<'_>,
     ) -> Result<(), IllegalEvent> {
@@ -293,7 +293,8 @@ impl Transaction {
             | State::Committing
             | State::Aborting { .. } => return Err(self.illegal("answer of a register")),
         }
-        let Some(state) = self.branches.get_mut(&branch) else {
+        let state = self.branches.get_mut(&branch.id);
+        let Some(state) = state.filter(|state| state.branch.resource == branch.resource) else {
             return Err(self.illegal("answer of another register"));
         };
         match answer {

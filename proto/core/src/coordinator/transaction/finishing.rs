@@ -8,7 +8,7 @@ use crate::coordinator::command::{Answer, Command};
 use crate::coordinator::event::Wait;
 use crate::coordinator::memory::Ending;
 use crate::coordinator::{IllegalEvent, Mutant};
-use crate::id::{BranchId, ResourceName};
+use crate::id::{Branch, ResourceName};
 use crate::outcome::{BranchOutcome, Decision, DecisionRecord, HeuristicOutcome};
 use crate::vote::{AbortReason, Vote};
 
@@ -94,7 +94,7 @@ impl Transaction {
     /// A branch has ended.
     pub(in crate::coordinator) fn branch_finished(
         &mut self,
-        branch: BranchId,
+        branch: &Branch,
         outcome: BranchOutcome,
         step: &mut Step<'_>,
     ) -> Result<(), IllegalEvent> {
@@ -110,14 +110,30 @@ impl Transaction {
             | State::Proposing { .. }
             | State::Closing { .. } => return Err(self.illegal("end of a branch")),
         };
-        // An abort may be acknowledged by a branch that was never part of this execution.
-        let Some(state) = self.branches.get_mut(&branch) else {
+        let outcome = against(decision, outcome);
+        // An abort may be acknowledged by a branch that was never part of this execution; also one of
+        // another resource, to which the id of a branch was given twice.
+        let Some(state) = self.branches.get_mut(&branch.id) else {
+            if let BranchOutcome::Heuristic(outcome) = outcome {
+                let (id, branch) = (self.id, branch.clone());
+                step.order(Command::RecordHeuristic { id, branch, outcome });
+            }
             return Ok(());
         };
-        if state.outcome.is_some() {
+        if state.branch.resource != branch.resource {
+            if let BranchOutcome::Heuristic(outcome) = outcome {
+                let what = format!("branch {} of {} ended so: {outcome:?}", branch.id, branch.resource);
+                step.order(Command::ReportViolation { id: self.id, what });
+            }
             return Ok(());
         }
-        let outcome = against(decision, outcome);
+        match &state.outcome {
+            None => {}
+            // Taken for ended by its vote, which says that nothing was done here; that it is committed all
+            // the same is known by evidence (D8).
+            Some(BranchOutcome::Aborted) if matches!(outcome, BranchOutcome::Heuristic(_)) => {}
+            Some(_) => return Ok(()),
+        }
         if let BranchOutcome::Heuristic(heuristic) = outcome {
             step.order(Command::RecordHeuristic {
                 id: self.id,
@@ -132,8 +148,9 @@ impl Transaction {
     }
 
     /// A branch could not be ended yet; it is asked again by the timer.
-    pub(in crate::coordinator) fn branch_failed(&mut self, branch: BranchId, error: Arc<str>) {
-        if let Some(state) = self.branches.get_mut(&branch) {
+    pub(in crate::coordinator) fn branch_failed(&mut self, branch: &Branch, error: Arc<str>) {
+        let state = self.branches.get_mut(&branch.id);
+        if let Some(state) = state.filter(|state| state.branch.resource == branch.resource) {
             state.last_error = Some(error);
         }
     }
@@ -193,7 +210,7 @@ impl Transaction {
 
 /// What a branch reports, seen against the decision: an end that agrees is no heuristic outcome
 /// (G3), and a plain end that contradicts is one.
-fn against(decision: Decision, outcome: BranchOutcome) -> BranchOutcome {
+pub(in crate::coordinator) fn against(decision: Decision, outcome: BranchOutcome) -> BranchOutcome {
     use HeuristicOutcome as Heuristic;
     match (decision, outcome) {
         (Decision::Commit, BranchOutcome::Heuristic(Heuristic::Committed)) => BranchOutcome::Committed,

@@ -218,7 +218,7 @@ impl HeldBranch {
             | State::Ended(_) => return Err(self.illegal("failure of a hook")),
         };
         for to in std::mem::take(&mut self.end_asked) {
-            step.order(Command::SendFailed { to, key: self.key(), error: Arc::clone(error) });
+            self.send_failed(Some(to), error, step);
         }
         Ok(())
     }
@@ -231,13 +231,15 @@ impl HeldBranch {
 
     pub(super) fn send_finished(&self, to: Option<SessionId>, outcome: BranchOutcome, step: &mut Step<'_>) {
         if let Some(to) = to {
-            step.order(Command::SendFinished { to, key: self.key(), outcome });
+            let (id, branch) = (self.id, self.branch.clone());
+            step.order(Command::SendFinished { to, id, branch, outcome });
         }
     }
 
     pub(super) fn send_failed(&self, to: Option<SessionId>, error: &str, step: &mut Step<'_>) {
         if let Some(to) = to {
-            step.order(Command::SendFailed { to, key: self.key(), error: error.into() });
+            let (id, branch) = (self.id, self.branch.clone());
+            step.order(Command::SendFailed { to, id, branch, error: error.into() });
         }
     }
 }

@@ -107,6 +107,7 @@ impl HeldBranch {
     }
 
     fn send_register(&self, to: SessionId, answer: &RegisterAnswer, step: &mut Step<'_>) {
-        step.order(Command::SendRegisterAnswer { to, key: self.key(), answer: answer.clone() });
+        let (id, branch) = (self.id, self.branch.clone());
+        step.order(Command::SendRegisterAnswer { to, id, branch, answer: answer.clone() });
     }
 }
