@@ -27,10 +27,12 @@ pub use self::settings::{DEFAULT_ORIGIN, Setting};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the decision log is; carried for the command, which opens it. Default none.
+    /// Where the decision log is; carried for the command, which opens it. Default none. One on a machine of its
+    /// own costs a network round trip for each batch; one beside the coordinator, processor time.
     pub log: Option<LogUrl>,
     /// Synchronous standbys that a log in PostgreSQL must be set to wait for. Default 0. With fewer it is not
-    /// opened, or not written any more. With 1 or more a failover to such a standby loses no decision.
+    /// opened, or not written any more. With 1 or more a failover to such a standby loses no decision. More
+    /// survives more losses and makes the log unavailable when fewer standbys stream; 0 trusts one machine's disk.
     pub log_standbys_min: u32,
     /// Longest wait for the answer to one statement of a log in PostgreSQL; then its outcome is unknown, and is
     /// settled by another connection. Default 5 s. More is kinder to a slow disk or standby; less finds
@@ -67,57 +69,67 @@ pub struct Config {
     /// makes batches smaller; fewer leaves cores idle.
     pub shards: usize,
     /// Open transactions, all shards together. Default 1 000 000. More costs memory, about 1 KiB
-    /// each; beyond it new ones are shed.
+    /// each, and more where payloads are large; fewer sheds new ones sooner while many wait for people or
+    /// for a participant that is away. It is no protection against overload: that needs no setting.
     pub transactions_open_max: usize,
-    /// Inputs waiting for one shard. Default 8192. More accepts longer bursts and costs latency
-    /// under overload; fewer sheds unary calls sooner.
+    /// Inputs waiting for one shard. Default 8192. More accepts longer bursts and costs latency and
+    /// memory under overload; fewer sheds unary calls sooner, and stops reading streams sooner.
     pub shard_queue_max: usize,
-    /// Unanswered calls on one pipeline stream. Default 8192. More lets one application take more
-    /// of the shards' queues; at the limit its stream is not read until answers have gone out.
+    /// Unanswered calls on one pipeline stream; a KiB of payloads counts as one more. Default 8192. At the
+    /// limit its stream is not read until answers have gone out, and if our own queues stand meanwhile, new
+    /// transactions are shed. More lets one application take more of the queues, so that overload is noticed
+    /// later and all wait longer until then; fewer bounds throughput: to so many in the time that one takes.
     pub pipeline_in_flight_max: usize,
     /// Messages waiting for one slow reader of a stream. Default 65 536. More costs memory for
-    /// each slow participant; fewer cuts it off sooner.
+    /// each slow participant; fewer cuts it off sooner, and its stream must be opened again.
     pub outbox_messages_max: usize,
-    /// The same in bytes. Default 16 MiB.
+    /// The same in bytes. Default 16 MiB. More costs that much for each slow participant; less cuts off those
+    /// sooner whose operations carry large payloads.
     pub outbox_bytes_max: usize,
-    /// Attached participants. Default 1024. More costs memory: each may fill an outbox.
+    /// Attached participants. Default 1024. More costs memory: each may fill an outbox. Beyond it they are
+    /// turned away and try again.
     pub participants_max: usize,
-    /// Connections on each of the two ports. Default 4096. Further ones wait to be accepted.
+    /// Connections on each of the two ports. Default 4096. More costs memory: each may have 8 MiB on its way to
+    /// us. With fewer, further ones wait to be accepted.
     pub connections_max: usize,
     /// Concurrent calls on one connection. Default 1024. Fewer protects against one bad peer; more
     /// serves applications that use unary calls over one connection.
     pub streams_per_connection_max: u32,
 
-    /// Branches in one transaction. Default 64, which is also the most the wire allows.
+    /// Branches in one transaction. Default 64, which is also the most the wire allows. Fewer refuses larger
+    /// ones, which hold more locks for longer.
     pub branches_max: usize,
-    /// A transaction's timeout where none is given. Default 30 s.
+    /// A transaction's timeout where none is given. Default 30 s. More holds locks for longer when an
+    /// application dies before its commit; less aborts slow work.
     #[serde(with = "humantime_serde")]
     pub timeout_default: Duration,
     /// The longest timeout; a longer one is cut. Default 1 h. More lets forgotten transactions
-    /// hold locks for longer.
+    /// hold locks for longer; less aborts work that people take part in.
     #[serde(with = "humantime_serde")]
     pub timeout_max: Duration,
     /// How long after the decision a caller waits for branches to finish. Default 5 s. More lets
-    /// more callers read their own writes; fewer answers sooner while a participant is away.
+    /// more callers read their own writes; less answers sooner while a participant is away.
     #[serde(with = "humantime_serde")]
     pub finished_bound: Duration,
     /// How long a caller waits for a register whose answer was lost before it is told *unknown*.
-    /// Default 2 s.
+    /// Default 2 s. More lets more callers have a definite answer at once; less sends them to ask again.
     #[serde(with = "humantime_serde")]
     pub unknown_bound: Duration,
-    /// Before the second attempt at a delivery. Default 100 ms; doubled each time.
+    /// Before the second attempt at a delivery. Default 100 ms; doubled each time. More finishes a branch
+    /// later that failed once; less tells participants twice that are only behind.
     #[serde(with = "humantime_serde")]
     pub retry_first: Duration,
     /// The longest pause between attempts. Default 3 s. More is kinder to a resource in trouble;
-    /// fewer finishes its branches sooner once it is back.
+    /// less finishes its branches sooner once it is back.
     #[serde(with = "humantime_serde")]
     pub retry_cap: Duration,
     /// A transaction undecided for this long is recorded for operators. Default 1 s; 0 records
-    /// every one, which costs the log a second row for each.
+    /// every one, which costs the log a second row for each. More leaves operators without a trace of more
+    /// transactions after a crash; no outcome depends on it.
     #[serde(with = "humantime_serde")]
     pub prepare_record_after: Duration,
     /// Ended gids that are remembered, all shards together. Default 200 000, about 100 bytes each.
-    /// Fewer makes slow applications draw a new gid.
+    /// More costs that memory; fewer makes slow applications draw a new gid.
     pub remembered_max: usize,
 
     /// A participant whose stream has ended and that has not attached again within this is given up:
@@ -131,7 +143,8 @@ pub struct Config {
     /// participant that hangs; less shows a slow database as one that did not answer.
     #[serde(with = "humantime_serde")]
     pub examine_timeout: Duration,
-    /// Between heartbeats in the log. Default 1 s. Less costs the log a small write each time.
+    /// Between heartbeats in the log. Default 1 s. Less costs the log more small writes; more needs a longer
+    /// lease, so that a dead coordinator is noticed later.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
     /// Another coordinator whose heartbeat stands still for this long, by our clock and give or take
@@ -144,19 +157,24 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
 
-    /// After the signal to stop: how long transactions in flight are served. Default 10 s.
+    /// After the signal to stop: how long transactions in flight are served. Default 10 s. More ends more of
+    /// them well; less stops sooner, and leaves the rest to others or to the next start.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
-    /// From the signal to stop until connections are closed, whatever their peers do. Default 15 s.
+    /// From the signal to stop until connections are closed, whatever their peers do. Default 15 s. More waits
+    /// for peers that are silent; less cuts off answers that are still being read. At least `drain`.
     #[serde(with = "humantime_serde")]
     pub stop_within: Duration,
-    /// Between HTTP/2 pings on a quiet connection. Default 10 s. More notices dead peers later.
+    /// Between HTTP/2 pings on a quiet connection. Default 10 s. More notices dead peers later; less costs a
+    /// message each time on each connection.
     #[serde(with = "humantime_serde")]
     pub keepalive: Duration,
-    /// A peer that leaves a ping unanswered for this long is gone. Default 5 s.
+    /// A peer that leaves a ping unanswered for this long is gone. Default 5 s. More notices dead peers later;
+    /// less cuts off those that are only slow.
     #[serde(with = "humantime_serde")]
     pub keepalive_timeout: Duration,
-    /// A peer must have sent its first bytes, and finished a TLS handshake, within this. Default 10 s.
+    /// A peer must have sent its first bytes, and finished a TLS handshake, within this. Default 10 s. More lets
+    /// silent peers hold connections for longer; less turns away those on bad networks.
     #[serde(with = "humantime_serde")]
     pub handshake_timeout: Duration,
 

@@ -96,7 +96,8 @@ pub trait DecisionLog: Debug + Send + Sync + 'static {
     async fn unrecovered_incarnations(&self) -> Result<Vec<Incarnation>, DecisionLogError>;
 
     /// Up to `limit` commits of `incarnation` that are not known finished, in order of their
-    /// number, those after `after` only. Known durable.
+    /// number, those after `after` only. Known durable. Fewer than `limit` does not mean that no more follow;
+    /// none does.
     ///
     /// # Errors
     /// Any; nothing is known. A row that cannot be read is an error, never skipped (B10).
@@ -458,6 +459,8 @@ const CLEARED_MAX: u32 = 1000;
 pub mod audit;
 mod batch;
 mod codec;
+#[cfg(feature = "bench")]
+pub mod columns;
 pub mod contract;
 pub mod finisher;
 mod listing;

@@ -28,7 +28,7 @@ pub(crate) enum ServiceError {
     Draining,
     /// Too much at once. Nothing happened.
     #[error("the coordinator is overloaded: {what}")]
-    Shed { what: &'static str },
+    Shed { what: &'static str, retry_after: Duration },
     /// The protocol refuses it. Nothing happened.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -72,6 +72,11 @@ impl ServiceError {
         Self::Malformed { field: field.into(), problem: problem.into() }
     }
 
+    /// Turned away by a limit; nobody knows when there will be room.
+    pub(crate) fn shed(what: &'static str) -> Self {
+        Self::Shed { what, retry_after: RETRY_AFTER }
+    }
+
     /// A stream of a peer that could not be read on: too large a message is the peer's fault, all
     /// else is the network's.
     pub(crate) fn from_stream(status: &Status) -> Self {
@@ -94,7 +99,7 @@ impl ServiceError {
             Self::Malformed { .. } => (ErrorCode::InvalidArgument, None),
             Self::Starting => (ErrorCode::Starting, Some(RETRY_AFTER)),
             Self::Draining => (ErrorCode::Draining, Some(RETRY_AFTER)),
-            Self::Shed { .. } => (ErrorCode::Overloaded, Some(RETRY_AFTER)),
+            Self::Shed { retry_after, .. } => (ErrorCode::Overloaded, Some(*retry_after)),
             Self::Refused(refusal) => refused(refusal),
             Self::NoTransaction { .. } => (ErrorCode::TransactionNotFound, None),
             Self::Ambiguous { .. } => (ErrorCode::AmbiguousGid, None),

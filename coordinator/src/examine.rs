@@ -37,7 +37,7 @@ use pactum_proto::v1;
 use tokio::time::Instant;
 
 use crate::registry::Registry;
-use crate::service::wire;
+use crate::service::wire::{self, ToParticipant};
 use crate::session::Session;
 pub(crate) use calls::{Answer, Examined};
 use calls::{Calls, Expected};
@@ -211,7 +211,7 @@ impl Examiner {
         &self,
         candidates: &[Arc<Session>],
         resource: &ResourceName,
-        message: impl Fn(u64) -> v1::CoordinatorMessage,
+        message: impl Fn(u64) -> ToParticipant,
     ) -> Result<(InstanceId, Examined), Silent> {
         let now = Instant::now();
         let (patience, limit) = (now + self.limit / 2, now + self.limit);

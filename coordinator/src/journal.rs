@@ -30,6 +30,10 @@ use crate::tasks::Tasks;
 /// Gids in one look-up statement. More makes the statement slower for all that share it.
 const LOOK_UP_GIDS_MAX: usize = 256;
 
+/// Look-ups that one shard waits for. Beyond it no more are taken in: a log that hangs would let them
+/// pile up, and an inquiry is repeated by itself.
+const LOOK_UPS_MAX: u64 = 65_536;
+
 /// Heuristic outcomes that wait to be kept. They are rare, and each was told in the log as an
 /// error too. More than this while the log is down are not kept, and their commits count as
 /// unfinished: whoever recovers them hears of these outcomes again.
@@ -93,6 +97,8 @@ impl Journal {
             look_ups,
             waiting: Vec::new(),
             heuristic: HashMap::new(),
+            proposals: Owed::default(),
+            looked_up: Owed::default(),
         }
     }
 }
@@ -121,9 +127,48 @@ pub(crate) struct ShardJournal {
     /// Transactions with heuristic outcomes, and whether all of them wait to be kept. Those of
     /// aborted ones stay here: they are as rare as operators' overruling.
     heuristic: HashMap<Gid, bool>,
+    proposals: Owed,
+    looked_up: Owed,
+}
+
+/// Orders and their answers. Each order is answered once.
+#[derive(Debug, Default)]
+struct Owed {
+    ordered: u64,
+    answered: u64,
+}
+
+impl Owed {
+    fn waiting(&self) -> u64 {
+        self.ordered.saturating_sub(self.answered)
+    }
 }
 
 impl ShardJournal {
+    /// Counts an answer of the log, if this fact is one.
+    pub(crate) fn answered(&mut self, event: &Event) {
+        if let Event::ProposalAnswered { .. } = event {
+            self.proposals.answered += 1;
+        } else if let Event::LookedUp { .. } = event {
+            self.looked_up.answered += 1;
+        }
+    }
+
+    /// Proposals without an answer, wherever they wait.
+    pub(crate) fn unanswered(&self) -> usize {
+        usize::try_from(self.proposals.waiting()).unwrap_or(usize::MAX)
+    }
+
+    /// Proposals that were answered so far.
+    pub(crate) fn proposals_answered(&self) -> u64 {
+        self.proposals.answered
+    }
+
+    /// Whether so many look-ups wait that no more are to be ordered.
+    pub(crate) fn looks_up_enough(&self) -> bool {
+        self.looked_up.waiting() >= LOOK_UPS_MAX
+    }
+
     /// Takes in a record to be written; [`hand_over`](Self::hand_over) gives it to the writer.
     /// `own` is our present incarnation, under which anybody's transaction may be closed.
     pub(crate) fn propose(&mut self, record: DecisionRecord, own: Option<Incarnation>) {
@@ -131,6 +176,7 @@ impl ShardJournal {
             Decision::Commit => (record.id.incarnation, self.journal.finisher.number_for(record.id)),
             Decision::Abort => (own.unwrap_or(record.id.incarnation), 0),
         };
+        self.proposals.ordered += 1;
         self.waiting.push((under, Proposal { record, number }));
     }
 
@@ -158,7 +204,8 @@ impl ShardJournal {
     }
 
     /// Reads what stands, in a batch with others.
-    pub(crate) fn look_up(&self, id: TransactionId, request: RequestId) {
+    pub(crate) fn look_up(&mut self, id: TransactionId, request: RequestId) {
+        self.looked_up.ordered += 1;
         if self.look_ups.send((id, request)).is_err() {
             tracing::debug!(gid = %id.gid, "a look-up came after the end");
         }

@@ -40,6 +40,10 @@ mod session;
 mod shard;
 mod tasks;
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use serve::bench;
+
 pub use config::Config;
 pub use connection::Listener;
 pub use serve::{Coordinator, Listeners, OpenLogError, ServeError, open_log, open_log_with, serve};

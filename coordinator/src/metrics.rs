@@ -95,10 +95,13 @@ pub(crate) enum Shed {
     Log,
     /// The coordinator is stopping.
     Draining,
+    /// A shard's own queues stand.
+    Overload,
 }
 
 impl Shed {
-    const ALL: [Self; 5] = [Self::Transactions, Self::Queue, Self::Participants, Self::Log, Self::Draining];
+    const ALL: [Self; 6] =
+        [Self::Transactions, Self::Queue, Self::Participants, Self::Log, Self::Draining, Self::Overload];
 
     const fn name(self) -> &'static str {
         match self {
@@ -107,6 +110,7 @@ impl Shed {
             Self::Participants => "participants",
             Self::Log => "log",
             Self::Draining => "draining",
+            Self::Overload => "overload",
         }
     }
 }

@@ -39,12 +39,12 @@ impl ReplyTo {
                 hung_up(outbox.push(ToApplication::Answer(answer, permit)).is_err());
             }
             Self::Enlist { call_id, outbox } => {
-                hung_up(outbox.push(ToParticipant(wire::enlist_answer(call_id, reply))).is_err());
+                hung_up(outbox.push(wire::enlist_answer(call_id, reply)).is_err());
             }
             Self::Inquiry { id, branch, outbox } => {
                 // Without an answer the participant asks again by itself.
                 if let Some(answer) = wire::inquiry_answer(id, branch, reply) {
-                    hung_up(outbox.push(ToParticipant(answer)).is_err());
+                    hung_up(outbox.push(answer).is_err());
                 }
             }
         }

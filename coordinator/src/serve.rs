@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout_at};
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod parts;
 mod ports;
 mod tls;

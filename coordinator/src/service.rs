@@ -1,6 +1,7 @@
 //! The gRPC services: convert, call, convert. Generated types stop here and at the session.
 
 pub(crate) mod admin;
+pub(crate) mod in_flight;
 pub(crate) mod participants;
 pub(crate) mod pipeline;
 pub(crate) mod transactions;

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use pactum_core::coordinator::Event;
 use pactum_core::id::{Branch, Gid, InstanceId, ResourceName};
+use pactum_proto::frames::Frame;
 use pactum_proto::v1;
+use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -66,8 +68,8 @@ pub(crate) struct Session {
 impl Session {
     /// Puts a message into the outbox; answers whether it was taken. If not, the participant is
     /// certain not to get it.
-    pub(crate) fn send(&self, message: v1::CoordinatorMessage) -> bool {
-        if self.outbox.push(ToParticipant(message)).is_ok() {
+    pub(crate) fn send(&self, message: ToParticipant) -> bool {
+        if self.outbox.push(message).is_ok() {
             return true;
         }
         self.metrics.outbox_rejected(Reject::Cut);
@@ -75,9 +77,16 @@ impl Session {
         false
     }
 
+    /// Puts a message into the outbox that was there before; answers whether it has been taken, then or now.
+    /// While more than a batch waits, the one before is most likely among it: a stream loses nothing, and
+    /// a participant that is behind would be told everything twice.
+    pub(crate) fn repeat(&self, message: ToParticipant) -> bool {
+        self.send_below(message, BATCH_MESSAGES_MAX) != Sent::No
+    }
+
     /// Puts a message into the outbox unless so many wait there already.
-    pub(crate) fn send_below(&self, message: v1::CoordinatorMessage, messages: usize) -> Sent {
-        match self.outbox.push_below(ToParticipant(message), messages) {
+    pub(crate) fn send_below(&self, message: ToParticipant, messages: usize) -> Sent {
+        match self.outbox.push_below(message, messages) {
             Ok(()) => Sent::Yes,
             Err(NotTaken::Later) => Sent::Later,
             Err(NotTaken::Full | NotTaken::Closed) => {
@@ -100,9 +109,9 @@ impl Session {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
 impl Session {
-    /// One without a stream, for a test that reads its outbox itself.
+    /// One without a stream, for whoever reads its outbox himself.
     pub(crate) fn scripted(
         instance: InstanceId,
         resources: &[&ResourceName],
@@ -124,6 +133,7 @@ impl Session {
     }
 
     /// It says whether it takes new branches.
+    #[cfg(test)]
     pub(crate) fn says_draining(&self, draining: bool) {
         self.draining.store(draining, Ordering::Relaxed);
     }
@@ -159,7 +169,7 @@ impl SessionContext {
     /// Serves one stream from its Hello to its end.
     pub(crate) async fn serve(
         self,
-        mut inbound: Streaming<v1::AttachRequest>,
+        mut inbound: Streaming<Frame>,
         outbox: Outbox<ToParticipant>,
         peer: String,
     ) {
@@ -210,30 +220,33 @@ impl SessionContext {
     /// Reads the first request, which must open with a Hello.
     async fn hello(
         &self,
-        inbound: &mut Streaming<v1::AttachRequest>,
-    ) -> Result<(Hello, Vec<v1::ParticipantMessage>), ServiceError> {
+        inbound: &mut Streaming<Frame>,
+    ) -> Result<(Hello, Vec<FromParticipant>), ServiceError> {
         let first = tokio::time::timeout(self.hello_timeout, inbound.message())
             .await
             .map_err(|_elapsed| ServiceError::malformed("messages", "no hello in time"))?
             .map_err(|status| ServiceError::from_stream(&status))?
             .ok_or_else(|| ServiceError::malformed("messages", "the stream ended before a hello"))?;
+        let first = v1::AttachRequest::decode(first.0)
+            .map_err(|error| ServiceError::Broken { why: error.to_string() })?;
         let mut messages = first.messages.into_iter();
         let hello = match messages.next().and_then(|first| first.message) {
             Some(v1::participant_message::Message::Hello(hello)) => wire::hello(hello)?,
             _ => return Err(ServiceError::malformed("messages", "the first message must be a hello")),
         };
-        Ok((hello, messages.collect()))
+        let rest = messages.map(wire::from_participant).collect::<Result<_, _>>()?;
+        Ok((hello, rest))
     }
 
     /// Handles frames until one side ends.
     async fn converse(
         &self,
         session: &Arc<Session>,
-        inbound: &mut Streaming<v1::AttachRequest>,
-        rest: Vec<v1::ParticipantMessage>,
+        inbound: &mut Streaming<Frame>,
+        rest: Vec<FromParticipant>,
         standing: &mut tokio::sync::watch::Receiver<crate::lifecycle::Standing>,
     ) -> Result<(), ServiceError> {
-        self.frame(session, rest).await?;
+        self.hand_on(session, rest).await?;
         loop {
             tokio::select! {
                 biased;
@@ -242,7 +255,10 @@ impl SessionContext {
                     session.send(wire::welcome_participant(&standing.borrow_and_update()));
                 }
                 frame = inbound.message() => match frame {
-                    Ok(Some(frame)) => self.frame(session, frame.messages).await?,
+                    Ok(Some(frame)) => {
+                        let messages = wire::participant_messages(&frame.0)?;
+                        self.hand_on(session, messages).await?;
+                    }
                     Ok(None) => return Ok(()),
                     Err(status) => return Err(ServiceError::from_stream(&status)),
                 },
@@ -250,19 +266,16 @@ impl SessionContext {
         }
     }
 
-    /// Hands one frame on, whole, or none of it if a part is malformed.
-    async fn frame(
+    /// Hands on what one frame held, whole, or none of it if a part is not this participant's to say.
+    async fn hand_on(
         &self,
         session: &Arc<Session>,
-        messages: Vec<v1::ParticipantMessage>,
+        messages: Vec<FromParticipant>,
     ) -> Result<(), ServiceError> {
-        if messages.len() > BATCH_MESSAGES_MAX {
-            return Err(ServiceError::malformed("messages", "at most 1024 are taken"));
-        }
         let mut inputs = Vec::with_capacity(messages.len());
         let mut notices = Vec::new();
         for message in messages {
-            match self.handed_on(session, wire::from_participant(message)?)? {
+            match self.handed_on(session, message)? {
                 HandedOn::Input(gid, input) => inputs.push((gid, input)),
                 HandedOn::Notice(notice) => notices.push(notice),
             }

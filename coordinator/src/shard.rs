@@ -10,6 +10,7 @@
 //!  the clock ────────────────────────┘           └─▶ answers
 //! ```
 
+mod admission;
 mod backlog;
 mod course;
 mod handle;
@@ -19,12 +20,14 @@ mod inspect;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use pactum_core::coordinator::{Answer, Command, Coordinator, Event, Refusal, RequestId, SubmittedBranch};
 use pactum_core::id::{Branch, Gid, Incarnation, InstanceId, TransactionId};
 use pactum_core::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use admission::Admission;
 pub(crate) use backlog::Backlog;
 pub(crate) use course::Courses;
 pub(crate) use handle::{Gauge, Input, Request, Shards};
@@ -59,9 +62,11 @@ pub(crate) struct Shard {
     pub(crate) courses: Courses,
     /// Open transactions beyond this are not added to.
     pub(crate) open_max: usize,
+    /// Sheds new ones while our own queues stand.
+    pub(crate) admission: Admission,
     /// What the core's timestamps count from: the same for all shards.
     pub(crate) origin: Instant,
-    pub(crate) waiting: HashMap<RequestId, Waiting>,
+    pub(crate) waiting: HashMap<RequestId, Waiting, RandomState>,
     pub(crate) own: Option<Incarnation>,
     /// Decisions that wait for room in an outbox.
     pub(crate) backlog: Backlog,
@@ -78,7 +83,8 @@ impl Shard {
         let mut answers = Vec::with_capacity(BATCH_MAX);
         loop {
             let timeout = self.core.poll_timeout().map(|at| self.origin + at.since_origin());
-            let due = [timeout, self.backlog.next_look()].into_iter().flatten().min();
+            let look = self.admission.next_look().map(|at| self.origin + at.since_origin());
+            let due = [timeout, self.backlog.next_look(), look].into_iter().flatten().min();
             let more = tokio::select! {
                 biased;
                 count = self.answers.recv_many(&mut answers, BATCH_MAX) => count > 0,
@@ -99,6 +105,7 @@ impl Shard {
             for event in answers.drain(..) {
                 self.answered(event, now);
             }
+            self.look_at_queues(inputs.len() + self.inputs.len(), now);
             for input in inputs.drain(..) {
                 self.take(input, now);
             }
@@ -117,6 +124,7 @@ impl Shard {
 
     /// A fact from inside: the log, recovery.
     fn answered(&mut self, event: Event, now: Timestamp) {
+        self.journal.answered(&event);
         if let Event::IncarnationStarted { incarnation } = &event {
             self.own = Some(*incarnation);
         } else if matches!(event, Event::IncarnationEnded) {
@@ -149,7 +157,7 @@ impl Shard {
 
     fn request(&mut self, request: Request, now: Timestamp) {
         let Request { gid, starts, mut event, name, to } = request;
-        if starts && let Err(error) = self.admits(gid) {
+        if let Err(error) = self.admits(gid, starts, now) {
             to.send(Err(error));
             return;
         }
@@ -177,21 +185,64 @@ impl Shard {
         }
     }
 
-    /// Whether a transaction that is not open yet may be opened now.
-    fn admits(&self, gid: Gid) -> Result<(), ServiceError> {
-        let (refusal, shed) = if self.lifecycle.is_draining() {
-            (ServiceError::Draining, Shed::Draining)
+    /// Whether a transaction that is not open yet may be opened now, or looked up.
+    fn admits(&mut self, gid: Gid, starts: bool, now: Timestamp) -> Result<(), ServiceError> {
+        let what_holds = if self.journal.looks_up_enough() {
+            Some((ServiceError::shed("too many look-ups wait for the log"), Shed::Queue))
+        } else if !starts {
+            None
+        } else if self.lifecycle.is_draining() {
+            Some((ServiceError::Draining, Shed::Draining))
         } else if self.core.len() >= self.open_max {
-            (ServiceError::Shed { what: "too many open transactions" }, Shed::Transactions)
+            Some((ServiceError::shed("too many open transactions"), Shed::Transactions))
         } else {
-            return Ok(());
+            None
         };
+        if what_holds.is_none() && !(starts && self.admission.is_shedding()) {
+            return Ok(());
+        }
         // What is open is in flight and is served, and what has ended is answered from memory (A5).
         if self.core.knows(gid) {
             return Ok(());
         }
+        let (refusal, shed) = match what_holds {
+            Some(refused) => refused,
+            None => match self.admission.admit(now) {
+                Ok(()) => return Ok(()),
+                Err(retry_after) => {
+                    let what = "new transactions would only wait behind those it has";
+                    (ServiceError::Shed { what, retry_after }, Shed::Overload)
+                }
+            },
+        };
         self.courses.metrics().shed(shed);
         Err(refusal)
+    }
+
+    /// Tells the admission how long our queues are; `inputs` waited before this turn.
+    fn look_at_queues(&mut self, inputs: usize, now: Timestamp) {
+        let was_shedding = self.admission.is_shedding();
+        self.admission.turn(
+            now,
+            admission::Seen {
+                inputs,
+                voting: self.courses.voting(),
+                unanswered: self.journal.unanswered(),
+                answered: self.journal.proposals_answered(),
+                quickest: self.courses.quickest_commit(),
+                held_back: self.gauge.is_held_back(),
+            },
+        );
+        let is_shedding = self.admission.is_shedding();
+        if is_shedding != was_shedding {
+            self.gauge.publish_overload(is_shedding);
+            let backlog = self.admission.backlog();
+            if is_shedding {
+                tracing::warn!(backlog, "overloaded: new transactions are shed");
+            } else {
+                tracing::info!(backlog, "overloaded no more");
+            }
+        }
     }
 
     /// Tells the core a fact; answers whether it was legal.
@@ -224,9 +275,14 @@ impl Shard {
                     let target = sessions.of_instance(branch.instance, &branch.resource);
                     let sent = target.is_some_and(|session| {
                         let traceparent = self.courses.traceparent(id.gid, branch.id);
-                        let traceparent = traceparent.unwrap_or_else(|| details.traceparent.to_string());
-                        let (branch, operation) = (&branch, operation);
-                        session.send(wire::prepare(id, branch, operation, one_phase, time_left, traceparent))
+                        let traceparent = traceparent.as_deref().unwrap_or(&details.traceparent);
+                        let (branch, operation) = (&branch, operation.as_ref());
+                        let prepare = wire::prepare(id, branch, operation, one_phase, time_left, traceparent);
+                        if self.core.attempts(id.gid) > 1 {
+                            session.repeat(prepare)
+                        } else {
+                            session.send(prepare)
+                        }
                     });
                     if sent {
                         tracing::debug!("prepare sent");

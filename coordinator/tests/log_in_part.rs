@@ -234,6 +234,22 @@ async fn a_long_recovery_does_not_hold_up_the_heartbeats_f5() {
     assert_eq!(log.log.unfinished_commits(dead, None, 100).await.unwrap().len(), 9, "none has finished");
 }
 
+/// What was listed from a page is handed over from it: no commit is read twice.
+#[tokio::test]
+async fn whoever_lists_what_is_unfinished_reads_it_once() {
+    let log = Partial::default();
+    let dead = log.orphans(9).await;
+    log.part.slow_pages.store(true, Ordering::Relaxed);
+    let node = log.node().await;
+    until("the mark", async || {
+        let status = log.log.status().await.unwrap();
+        !status.incarnations.iter().any(|seen| seen.incarnation == dead && !seen.recovered)
+    })
+    .await;
+    until("all", async || node.coordinator.transactions_open() == 9).await;
+    assert_eq!(log.part.pages.load(Ordering::Relaxed), 6, "five pages of two, and one that shows the end");
+}
+
 #[tokio::test]
 async fn an_outcome_whose_heuristics_cannot_be_read_is_unknown_law_5() {
     let log = Partial::default();

@@ -273,6 +273,10 @@ impl Shared {
 
     /// Waits until something is found in the states of the pipelines, at most until then.
     async fn find<T>(&self, until: Instant, find: impl Fn() -> Option<T>) -> Option<T> {
+        // As a rule it is there, and nobody need be told of changes.
+        if let Some(found) = find() {
+            return Some(found);
+        }
         let mut changes = self.changes.subscribe();
         loop {
             // Marked as seen first: a change after this wakes us again.

@@ -5,6 +5,10 @@
 //! (after a crash, a lost answer, a restart), answers repeated messages from memory, and
 //! never asks a hook to undo a decision. A panic in a hook is a *no* at prepare and a failure
 //! to be repeated at commit and abort.
+//!
+//! A hook may wait as long as it must, and delays no other by that. It must not keep its thread, as nothing
+//! that is async may: hooks of one resource that are due at the same time begin in one task, one after the
+//! other. Work that blocks, or computes for long, belongs into `tokio::task::spawn_blocking`.
 
 mod examine;
 pub mod postgres;

@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::batch::Outgoing;
 pub(crate) use self::checks::check;
 use self::enlists::Reply;
 use self::wire::{Incoming, Welcome};
@@ -52,14 +53,14 @@ pub(crate) enum Input {
         /// Which of the participant's addresses it leads to.
         place: usize,
         welcome: Welcome,
-        outbox: mpsc::Sender<v1::ParticipantMessage>,
+        outbox: mpsc::Sender<Outgoing>,
     },
     /// Messages came on a stream.
     Came { session: SessionId, messages: Vec<Incoming> },
     /// A stream has ended; nothing comes from it any more.
     Detached { session: SessionId },
-    /// A hook ended.
-    HookEnded(Event),
+    /// Hooks ended.
+    HooksEnded(Vec<Event>),
     /// A scan found branches.
     Found(Vec<Event>),
     /// What an operator asked is answered.

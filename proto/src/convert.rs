@@ -4,9 +4,6 @@
 //! lengths, alphabets, and that no enum is `*_UNSPECIFIED`. An error names the field, as
 //! `INVALID_ARGUMENT` is to name it. Whole requests are put together by who serves them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use pactum_core::coordinator::{RegisterAnswer, TransactionOutcome, Wait};
 use pactum_core::id::{
     Branch, BranchId, Gid, Incarnation, InstanceId, NameError, ResourceName, TransactionId,
@@ -364,13 +361,9 @@ impl TryFrom<v1::Outcome> for TransactionOutcome {
 impl From<Details> for v1::Details {
     fn from(details: Details) -> Self {
         Self {
-            name: details.name.as_ref().to_owned(),
-            labels: details
-                .labels
-                .into_iter()
-                .map(|(key, value)| (key.as_ref().to_owned(), value.as_ref().to_owned()))
-                .collect(),
-            traceparent: details.traceparent.as_ref().to_owned(),
+            name: details.name.into(),
+            labels: details.labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+            traceparent: details.traceparent.into(),
         }
     }
 }
@@ -386,15 +379,14 @@ impl TryFrom<v1::Details> for Details {
             let problem = format!("at most {} are taken", limits::LABELS_MAX);
             return Err(ConvertError::new("details.labels", problem));
         }
-        let mut labels = BTreeMap::<Arc<str>, Arc<str>>::new();
-        for (key, value) in details.labels {
+        for (key, value) in &details.labels {
             if key.is_empty() {
                 return Err(ConvertError::new("details.labels", "a key is empty"));
             }
-            text("details.labels", &key, limits::LABEL_KEY_BYTES_MAX)?;
-            text("details.labels", &value, limits::LABEL_VALUE_BYTES_MAX)?;
-            labels.insert(key.into(), value.into());
+            text("details.labels", key, limits::LABEL_KEY_BYTES_MAX)?;
+            text("details.labels", value, limits::LABEL_VALUE_BYTES_MAX)?;
         }
+        let labels = details.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
         Ok(Self { name: details.name.into(), labels, traceparent: details.traceparent.into(), digest: None })
     }
 }

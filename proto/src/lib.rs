@@ -3,6 +3,7 @@
 //! * [`v1`]: messages, clients and servers, generated from `pactum/v1/*.proto`, whose comments say of
 //!   each rpc whether it may be repeated, what is durable when it returns, and its errors;
 //! * [`convert`]: where wire meets core, with the checks that every value from outside passes;
+//! * [`frames`]: the usual messages of the two streams, without anything between bytes and core;
 //! * [`error`]: the one table of public errors;
 //! * [`limits`]: the limits that the checks hold.
 //!
@@ -10,6 +11,7 @@
 
 pub mod convert;
 pub mod error;
+pub mod frames;
 pub mod limits;
 
 /// The messages, clients and servers of package `pactum.v1`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench;
 use crate::command;
 use crate::exit::Exit;
 
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     /// See it work: complete systems that start, run and stop by themselves
     #[command(subcommand)]
     Demo(command::demo::Demo),
+    /// Measure this machine: Pactum against the log's own group commit, and against hand-written two-phase commit
+    #[command(subcommand)]
+    Bench(bench::options::Bench),
     /// See a coordinator, who else is alive on its log, and the log itself
     Status(command::status::Status),
     /// See and settle transactions
@@ -77,6 +81,9 @@ pub(crate) enum Command {
     /// A bank as a child of the demo; reads its orders from stdin
     #[command(hide = true)]
     DemoBank,
+    /// Whatever runs beside a measurement; reads its orders from stdin
+    #[command(hide = true)]
+    BenchChild,
 }
 
 /// Options that every subcommand takes. Each has a variable; what is typed wins.

@@ -36,6 +36,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Dev(dev) => dev.run(global, output).await,
         Command::Serve(serve) => serve.run(global, output).await,
         Command::Demo(demo) => demo.run(output).await,
+        Command::Bench(bench) => interruptible(output, Box::pin(crate::bench::run(bench, output))).await,
         Command::Tx(tx) => interruptible(output, Box::pin(tx.run(global, output))).await,
         Command::Quarantine(quarantine) => interruptible(output, quarantine.run(global, output)).await,
         Command::Heuristic(heuristic) => interruptible(output, heuristic.run(global, output)).await,
@@ -53,6 +54,7 @@ pub(crate) async fn run(cli: Cli, output: &Output) -> Result<Exit, Failure> {
         Command::Completion(completion) => completion.run(output),
         Command::DemoCoordinator => crate::demo::child::coordinator().await,
         Command::DemoBank => crate::demo::child::bank().await,
+        Command::BenchChild => crate::bench::child::run().await,
     }
 }
 

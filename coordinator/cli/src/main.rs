@@ -9,13 +9,14 @@
 //! * [`pages`]: what each error code means, for `explain`.
 //! * [`config`]: defaults < file < environment < flags. [`logging`]: tracing on stderr.
 //!   [`otlp`]: spans to a collector.
-//! * [`demo`]: `pactum demo transfer` and the processes that it starts.
+//! * [`demo`]: `pactum demo transfer` and the processes that it starts. [`bench`]: `pactum bench` likewise.
 //!
 //! This is the one crate that knows both the coordinator and the SDK.
 
 mod act;
 mod admin;
 mod args;
+mod bench;
 mod command;
 mod config;
 mod demo;
@@ -36,6 +37,11 @@ use crate::args::{Cli, Command};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Output;
+
+/// A transaction is some dozens of small pieces of memory, most of them freed by another thread than the one
+/// that took them: the system's allocator takes a third of a coordinator's time for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -22,16 +22,19 @@ use super::{DecisionLogError, LogEventKind, Proposal};
 pub(super) const FORMAT: i16 = 1;
 
 /// A branch as JSON. Evidence is absent where the branch has not voted.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct BranchText<'a> {
     branch: Cow<'a, str>,
     resource: Cow<'a, str>,
     instance: Cow<'a, str>,
     marker: bool,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
+    #[serde(default)]
+    #[cfg_attr(test, serde(skip_serializing_if = "str::is_empty"))]
     execution: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "str::is_empty")]
+    #[serde(default)]
+    #[cfg_attr(test, serde(skip_serializing_if = "str::is_empty"))]
     anchor: Cow<'a, str>,
 }
 
@@ -151,18 +154,56 @@ pub(super) fn undecided_branches_text(branches: &[Branch]) -> String {
     branches_text(branches.iter().map(|branch| (branch, None)))
 }
 
+/// Written by hand: this is once for each branch of each commit, and what stands in it needs no escaping but
+/// for the two texts of the evidence. Reads back by [`BranchText`].
 fn branches_text<'a>(branches: impl Iterator<Item = (&'a Branch, Option<&'a Evidence>)>) -> String {
-    let texts: Vec<BranchText<'_>> = branches
-        .map(|(branch, evidence)| BranchText {
-            branch: branch.id.to_string().into(),
-            resource: branch.resource.as_str().into(),
-            instance: branch.instance.to_string().into(),
-            marker: branch.marker,
-            execution: evidence.map_or("", |evidence| &*evidence.execution).into(),
-            anchor: evidence.map_or("", |evidence| &*evidence.anchor).into(),
-        })
-        .collect();
-    serde_json::to_string(&texts).expect("plain strings and flags always have a JSON form")
+    let mut text = String::with_capacity(512);
+    let mut separator = '[';
+    for (branch, evidence) in branches {
+        let mut instance = [0; uuid::fmt::Hyphenated::LENGTH];
+        text.push(separator);
+        text.push_str("{\"branch\":\"");
+        push_hex(&mut text, branch.id.number());
+        text.push_str("\",\"resource\":\"");
+        text.push_str(branch.resource.as_str());
+        text.push_str("\",\"instance\":\"");
+        text.push_str(branch.instance.as_uuid().hyphenated().encode_lower(&mut instance));
+        text.push_str(if branch.marker { "\",\"marker\":true" } else { "\",\"marker\":false" });
+        if let Some(Evidence { execution, anchor }) = evidence {
+            push_text(&mut text, "execution", execution);
+            push_text(&mut text, "anchor", anchor);
+        }
+        text.push('}');
+        separator = ',';
+    }
+    text.push_str(if separator == '[' { "[]" } else { "]" });
+    text
+}
+
+/// 16 digits.
+fn push_hex(text: &mut String, number: u64) {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    for nibble in (0..16).rev() {
+        text.push(DIGITS[usize::try_from((number >> (nibble * 4)) & 15).unwrap_or(0)]);
+    }
+}
+
+/// A further member, unless it is empty.
+fn push_text(text: &mut String, name: &str, value: &str) {
+    if value.is_empty() {
+        return;
+    }
+    text.push_str(",\"");
+    text.push_str(name);
+    text.push_str("\":");
+    if value.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        text.push('"');
+        text.push_str(value);
+        text.push('"');
+    } else {
+        text.push_str(&serde_json::to_string(value).expect("plain strings always have a JSON form"));
+    }
 }
 
 /// Reads what [`branches_text`] wrote.
@@ -189,6 +230,21 @@ fn read_branch(text: &BranchText<'_>) -> Result<DecidedBranch, String> {
 pub(super) fn details_text(details: &Details) -> String {
     if *details == Details::default() {
         return String::new();
+    }
+    if let Details { name, labels, traceparent, digest: Some(digest) } = details
+        && name.is_empty()
+        && labels.is_empty()
+        && traceparent.is_empty()
+    {
+        // As any one-shot transaction of which nothing was said.
+        let mut text = String::with_capacity(48);
+        text.push_str("{\"digest\":\"");
+        let (high, low) = digest.split_at(8);
+        for half in [high, low] {
+            push_hex(&mut text, half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)));
+        }
+        text.push_str("\"}");
+        return text;
     }
     let text = DetailsText {
         name: (&*details.name).into(),
@@ -320,6 +376,50 @@ mod tests {
             assert_eq!(read_kind(name).unwrap(), kind);
         }
         assert!(read_kind("deadlines").is_err());
+    }
+
+    #[test]
+    fn branches_are_written_as_their_form_says() {
+        let branch = |number, resource: &str, marker| Branch {
+            id: BranchId::new(number),
+            resource: ResourceName::new(resource).unwrap(),
+            instance: InstanceId::from_uuid(uuid::Uuid::from_u128(u128::from(number) << 60)),
+            marker,
+        };
+        let branches = [branch(0x01ab_cdef_0123_4567, "bank-a", true), branch(7, "b.c_d", false)];
+        let evidences = [
+            None,
+            Some(Evidence::new("18446744073", "7412345678901234567/1/0-1A2B3C4D")),
+            Some(Evidence::new("a \"quote\", a \\ and a\nline", "\u{1}é")),
+            Some(Evidence::new("x", "")),
+        ];
+        for evidence in &evidences {
+            let all = || branches.iter().map(|branch| (branch, evidence.as_ref()));
+            let texts: Vec<BranchText<'_>> = all()
+                .map(|(branch, evidence)| BranchText {
+                    branch: branch.id.to_string().into(),
+                    resource: branch.resource.as_str().into(),
+                    instance: branch.instance.to_string().into(),
+                    marker: branch.marker,
+                    execution: evidence.map_or("", |evidence| &*evidence.execution).into(),
+                    anchor: evidence.map_or("", |evidence| &*evidence.anchor).into(),
+                })
+                .collect();
+            let written = branches_text(all());
+            assert_eq!(written, serde_json::to_string(&texts).unwrap());
+            for (read, (branch, evidence)) in read_branches(&written).unwrap().iter().zip(all()) {
+                assert_eq!((&read.branch, &read.evidence), (branch, &evidence.cloned().unwrap_or_default()));
+            }
+        }
+        assert_eq!(branches_text(std::iter::empty()), "[]");
+    }
+
+    #[test]
+    fn details_of_a_digest_alone_are_written_as_their_form_says() {
+        let digest = 0x00ff_1234_5678_9abc_def0_1122_3344_0000_u128;
+        let details = Details { digest: Some(digest.to_be_bytes()), ..Details::default() };
+        assert_eq!(details_text(&details), format!("{{\"digest\":\"{digest:032x}\"}}"));
+        assert_eq!(read_details(&details_text(&details)).unwrap(), details);
     }
 
     #[test]

@@ -12,7 +12,6 @@
 //! What only a real server can show (waits, deadlocks, cancelled commits, lost connections) is tested
 //! beside each implementation.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pactum_core::id::{Branch, BranchId, Gid, Incarnation, InstanceId, ResourceName, TransactionId};
@@ -215,11 +214,9 @@ pub async fn whoever_loses_gets_the_record_that_stands(log: Log) {
 pub async fn a_record_reads_back_with_all_that_it_says(log: Log) {
     let (own, mut writer) = started(&log).await;
     let mut full = commit(own, gid(1), 1);
-    let labels: BTreeMap<Arc<str>, Arc<str>> =
-        [("order".into(), "47'11\"\\".into()), ("für".into(), "\u{1f980}\n\0".into())].into();
     full.record.details = Arc::new(Details {
         name: "transfer".into(),
-        labels,
+        labels: [("order".into(), "47'11\"\\".into()), ("für".into(), "\u{1f980}\n\0".into())].into(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
         digest: Some(*b"\x00\x01\xfe\xffabcdefghijkl"),
     });

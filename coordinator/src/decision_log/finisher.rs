@@ -201,7 +201,10 @@ impl Shared {
         if !done.is_empty() {
             let update = FinishUpdate { remove_stragglers: done, ..FinishUpdate::default() };
             self.log.record_finished(&update).await?;
-            self.books().foreign_done.retain(|gid| !update.remove_stragglers.contains(gid));
+            let mut books = self.books();
+            for gid in &update.remove_stragglers {
+                books.foreign_done.remove(gid);
+            }
         }
         Ok(())
     }

@@ -326,11 +326,10 @@ impl DecisionLog for MemoryLog {
         let state = self.state()?;
         let own = state.decisions.values().filter(|row| row.record.id.incarnation == incarnation);
         let left = own.filter(|row| row.number > after.unwrap_or(0) && !state.is_finished(row));
-        let mut commits: Vec<NumberedCommit> =
-            left.map(|row| NumberedCommit { number: row.number, record: row.record.clone() }).collect();
-        commits.sort_by_key(|commit| commit.number);
-        commits.truncate(limit as usize);
-        Ok(commits)
+        let mut rows: Vec<_> = left.collect();
+        rows.sort_unstable_by_key(|row| row.number);
+        let page = rows.into_iter().take(limit as usize);
+        Ok(page.map(|row| NumberedCommit { number: row.number, record: row.record.clone() }).collect())
     }
 
     async fn mark_recovered(&self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
@@ -349,7 +348,9 @@ impl DecisionLog for MemoryLog {
             run.finished_through = run.finished_through.max(mark);
         }
         state.stragglers.extend(update.add_stragglers.iter().map(|id| (id.gid, id.incarnation)));
-        state.stragglers.retain(|gid, _| !update.remove_stragglers.contains(gid));
+        for gid in &update.remove_stragglers {
+            state.stragglers.remove(gid);
+        }
         Ok(())
     }
 

@@ -58,6 +58,10 @@ use super::{
     StoredTransaction, UNDECIDED_KEPT, UndecidedRecord, codec,
 };
 
+/// Commits that are looked through for a page of unfinished ones, in pages: where less than one in so many is
+/// unfinished, all that are listed are read instead. More reads more finished ones on the way.
+const NEAR_PAGES: i64 = 4;
+
 /// The decision log in PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresLog {
@@ -246,12 +250,22 @@ impl DecisionLog for PostgresLog {
         self.forced
             .run(move |session| {
                 Box::pin(async move {
-                    let statement = sqlx::query(sql::UNFINISHED)
+                    let limit = i64::from(limit);
+                    let statement = sqlx::query(sql::UNFINISHED_NEAR)
                         .bind(*incarnation.as_uuid())
                         .bind(after)
-                        .bind(i64::from(limit))
+                        .bind(limit)
+                        .bind(limit.saturating_mul(NEAR_PAGES))
                         .fetch_all(&mut session.connection);
-                    let found = session.notices.watch(session.limit, statement).await?;
+                    let mut found = session.notices.watch(session.limit, statement).await?;
+                    if found.is_empty() {
+                        let statement = sqlx::query(sql::UNFINISHED_FAR)
+                            .bind(*incarnation.as_uuid())
+                            .bind(after)
+                            .bind(limit)
+                            .fetch_all(&mut session.connection);
+                        found = session.notices.watch(session.limit, statement).await?;
+                    }
                     let commits = found.iter().map(rows::commit).collect::<Result<Vec<_>, _>>()?;
                     if !commits.is_empty() {
                         session.make_known_durable().await?;

@@ -64,7 +64,7 @@ impl Peer {
 
     async fn next(&mut self) -> Down {
         let batch = soon(self.messages.next()).await.unwrap().unwrap();
-        batch.into_iter().next().unwrap().0.message.unwrap()
+        batch.first().unwrap().decoded().message.unwrap()
     }
 
     async fn examine(&mut self) -> v1::Examine {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Recovered commits that the shards hold and that may still finish soon. More keeps the databases no
-/// busier: at this number thousands wait at each of them. Fewer would let them idle between pages.
-const IN_FLIGHT_MAX: usize = 10_000;
+/// busier: at this number thousands wait at each of them, and those that wait for longer than the first retry
+/// delay are told their decision again. Fewer would let them idle between pages, and a resource that hangs
+/// would hold up the others for longer.
+const IN_FLIGHT_MAX: usize = 4_000;
 
 /// A commit that has not finished after this waits for a resource in trouble, and takes nobody's turn
 /// any more. Longer delays what stands behind such ones; shorter lets more of them pile up at a

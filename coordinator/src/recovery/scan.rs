@@ -2,7 +2,9 @@
 //!
 //! **Listed before it is driven.** One coordinator, that the ended incarnation falls to, lists all that
 //! is unfinished as stragglers and then marks the incarnation as recovered. Independently of that each
-//! living coordinator lists and drives its share: those commits whose gid falls to it.
+//! living coordinator lists and drives its share: those commits whose gid falls to it. Whoever lists hands
+//! its share over from the same pages, as long as what it handed over before goes on; listing
+//! does not wait for a resource that hangs.
 //!
 //! **No commit falls between two.** Shares follow from the set of living coordinators, and whenever
 //! ours changes everything is read again. Two who see different sets may for a while both drive a
@@ -39,6 +41,10 @@ const PAGE: u32 = 1000;
 
 /// Between looks at whether the shards have room for a further page.
 const ROOM_LOOK: Duration = Duration::from_millis(10);
+
+/// Listing waits so long for room before it goes on without handing over. Longer delays the mark, and with it
+/// the log's floor, by no more than this; shorter could read again what would have been handed over in a moment.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
 
 /// Looking again takes at most one part in so many of the time.
 const LOOK_PART: u32 = 20;
@@ -128,7 +134,7 @@ impl Scan {
         for incarnation in &unrecovered {
             if self.falls_to_us(Gid::from_uuid(*incarnation.as_uuid())) && !self.listed.contains(incarnation)
             {
-                let listed = self.list(*incarnation).await;
+                let listed = self.list(*incarnation, changed).await;
                 self.unless_corrupt(*incarnation, listed)?;
             }
         }
@@ -216,22 +222,38 @@ impl Scan {
         }
     }
 
-    /// Lists all that is unfinished as stragglers, and marks the incarnation as recovered. After an
-    /// error it begins anew: the list is written lazily, and what came before the error may be lost.
-    async fn list(&mut self, incarnation: Incarnation) -> Result<(), DecisionLogError> {
+    /// Lists all that is unfinished as stragglers, and marks the incarnation as recovered; hands over our
+    /// share on the way while there is room. After an error it begins anew: the list is written lazily, and
+    /// what came before the error may be lost.
+    async fn list(
+        &mut self,
+        incarnation: Incarnation,
+        changed: &(impl Fn() -> bool + Sync),
+    ) -> Result<(), DecisionLogError> {
         if self.stuck.contains(&incarnation) {
             return Ok(());
         }
-        let log = &self.journal.log;
+        let log = Arc::clone(&self.journal.log);
         let history = async || log.status().await.map(|status| (status.server, status.switches));
         let begun_in = history().await?;
         let mut after = None;
+        // What was handed over before is not handed over again.
+        let mut hands_over =
+            self.progress(incarnation).after.is_none() && !self.driven.contains(&incarnation);
         loop {
             let page = log.unfinished_commits(incarnation, after, PAGE).await?;
             let Some(last) = page.last() else { break };
-            let add_stragglers = page.iter().map(|commit| commit.record.id).collect();
-            log.record_finished(&FinishUpdate { add_stragglers, ..FinishUpdate::default() }).await?;
             after = Some(last.number);
+            hands_over = hands_over && self.wait_for_room(changed, Some(ROOM_WAIT)).await;
+            let (share, others): (Vec<_>, Vec<_>) =
+                page.into_iter().partition(|commit| hands_over && self.falls_to_us(commit.record.id.gid));
+            if !others.is_empty() {
+                let add_stragglers = others.iter().map(|commit| commit.record.id).collect();
+                log.record_finished(&FinishUpdate { add_stragglers, ..FinishUpdate::default() }).await?;
+            }
+            if hands_over {
+                self.hand_over(incarnation, share, after).await?;
+            }
         }
         // A log that failed over meanwhile, unseen between two of these calls, may have lost pages.
         if history().await? != begun_in {
@@ -239,6 +261,9 @@ impl Scan {
         }
         log.mark_recovered(incarnation).await?;
         self.listed.insert(incarnation);
+        if hands_over {
+            self.reached_the_end(incarnation);
+        }
         Ok(())
     }
 
@@ -249,36 +274,64 @@ impl Scan {
         changed: &(impl Fn() -> bool + Sync),
     ) -> Result<(), DecisionLogError> {
         loop {
-            while !self.has_room() {
-                if changed() {
-                    return Ok(());
-                }
-                tokio::time::sleep(ROOM_LOOK).await;
+            if !self.wait_for_room(changed, None).await {
+                return Ok(());
             }
-            let progress = self.driving.get(&incarnation).copied().unwrap_or_default();
-            let page = self.journal.log.unfinished_commits(incarnation, progress.after, PAGE).await?;
+            let after = self.progress(incarnation).after;
+            let page = self.journal.log.unfinished_commits(incarnation, after, PAGE).await?;
             let Some(last) = page.last() else {
-                self.reached_the_end(incarnation, progress);
+                self.reached_the_end(incarnation);
                 return Ok(());
             };
             let after = Some(last.number);
-            let share: Vec<_> =
-                page.into_iter().filter(|commit| self.falls_to_us(commit.record.id.gid)).collect();
-            if !share.is_empty() {
-                let ids: Vec<TransactionId> = share.iter().map(|commit| commit.record.id).collect();
-                // Listed before they are driven: a finish then takes them off the list.
-                self.journal.finisher.recovered(&ids).await?;
-            }
-            let commits = progress.commits + share.len();
-            self.driving.insert(incarnation, Progress { after, commits });
-            self.pace.told(self.moving(&share), Instant::now());
-            for commit in share {
-                self.shards.recover(commit.record);
-            }
+            let share = page.into_iter().filter(|commit| self.falls_to_us(commit.record.id.gid)).collect();
+            self.hand_over(incarnation, share, after).await?;
             if changed() {
                 return Ok(());
             }
         }
+    }
+
+    fn progress(&self, incarnation: Incarnation) -> Progress {
+        self.driving.get(&incarnation).copied().unwrap_or_default()
+    }
+
+    /// Hands over our share of a page that ends with the number `after`.
+    async fn hand_over(
+        &mut self,
+        incarnation: Incarnation,
+        share: Vec<NumberedCommit>,
+        after: Option<u64>,
+    ) -> Result<(), DecisionLogError> {
+        if !share.is_empty() {
+            let ids: Vec<TransactionId> = share.iter().map(|commit| commit.record.id).collect();
+            // Listed before they are driven: a finish then takes them off the list.
+            self.journal.finisher.recovered(&ids).await?;
+        }
+        let commits = self.progress(incarnation).commits + share.len();
+        self.driving.insert(incarnation, Progress { after, commits });
+        self.pace.told(self.moving(&share), Instant::now());
+        for commit in share {
+            self.shards.recover(commit.record);
+        }
+        Ok(())
+    }
+
+    /// Waits until the shards have room for a further page. Answers whether they have: not if others live
+    /// now, nor after the longest wait, if there is one.
+    async fn wait_for_room(
+        &mut self,
+        changed: &(impl Fn() -> bool + Sync),
+        longest: Option<Duration>,
+    ) -> bool {
+        let until = longest.map(|longest| Instant::now() + longest);
+        while !self.has_room() {
+            if changed() || until.is_some_and(|until| until <= Instant::now()) {
+                return false;
+            }
+            tokio::time::sleep(ROOM_LOOK).await;
+        }
+        true
     }
 
     /// How many of these have a branch at a resource that somebody attached speaks for: the others
@@ -297,7 +350,8 @@ impl Scan {
             && self.pace.has_room(self.shards.recovering(), Instant::now())
     }
 
-    fn reached_the_end(&mut self, incarnation: Incarnation, Progress { commits, .. }: Progress) {
+    fn reached_the_end(&mut self, incarnation: Incarnation) {
+        let commits = self.progress(incarnation).commits;
         if self.told.insert(incarnation) {
             tracing::info!(%incarnation, commits, "our share of its unfinished commits is being driven");
             self.observer.saw(Step::RecoveryScanned { incarnation, commits });

@@ -19,7 +19,7 @@ use crate::examine::Examiner;
 use crate::journal::Journal;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::{Metrics, Monitoring, not_ready};
-use crate::outbox::OutboxLimits;
+use crate::outbox::{BATCH_MESSAGES_MAX, OutboxLimits};
 use crate::registry::Registry;
 use crate::service::admin::{Admin, Trail};
 use crate::service::participants::Participants;
@@ -28,7 +28,7 @@ use crate::service::transactions::Transactions;
 use crate::service::wire;
 use crate::session::SessionContext;
 use crate::shard::history::STEPS_MAX;
-use crate::shard::{Backlog, Courses, Gauge, Shard, Shards};
+use crate::shard::{Admission, Backlog, Courses, Gauge, Shard, Shards};
 use crate::tasks::Tasks;
 
 /// What every task shares.
@@ -101,8 +101,9 @@ pub(super) fn start_shards(
                 Timestamp::from_origin(origin.elapsed()),
             ),
             open_max: config.transactions_open_max.div_ceil(config.shards),
+            admission: Admission::new(config.shards, config.pipeline_in_flight_max),
             origin,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             own: None,
             backlog: Backlog::new(config.outbox_messages_max),
             recovered: HashSet::new(),
@@ -136,8 +137,10 @@ impl Parts {
     pub(super) fn services(&self, config: &Config, gate: Gate, others: axum::Router) -> Services {
         let outbox =
             OutboxLimits { messages_max: config.outbox_messages_max, bytes_max: config.outbox_bytes_max };
-        // A pipeline's answers are bounded by its calls in flight; beside them stand Welcomes.
-        let answers = OutboxLimits { messages_max: usize::MAX, bytes_max: usize::MAX };
+        // A pipeline's answers are bounded by its calls in flight and its reserve, of a batch. Beside them
+        // stand Welcomes: who leaves as many unread as another batch holds does not read at all.
+        let answers = config.pipeline_in_flight_max.saturating_add(2 * BATCH_MESSAGES_MAX);
+        let answers = OutboxLimits { messages_max: answers, bytes_max: usize::MAX };
         let sessions = SessionContext {
             shards: Arc::clone(&self.shards),
             registry: Arc::clone(&self.registry),

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures::Stream;
+use pactum_proto::frames::participants_service_server::ParticipantsServiceServer;
+use pactum_proto::frames::transactions_service_server::TransactionsServiceServer;
 use pactum_proto::v1::admin_service_server::AdminServiceServer;
-use pactum_proto::v1::participants_service_server::ParticipantsServiceServer;
-use pactum_proto::v1::transactions_service_server::TransactionsServiceServer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

@@ -2,10 +2,11 @@
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use pactum_proto::v1;
-use pactum_proto::v1::participants_service_server::ParticipantsService;
+use pactum_proto::frames::Frame;
+use pactum_proto::frames::participants_service_server::ParticipantsService;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::wire;
 use crate::connection::peer;
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::session::SessionContext;
@@ -21,23 +22,17 @@ pub(crate) struct Participants {
 
 #[tonic::async_trait]
 impl ParticipantsService for Participants {
-    type AttachStream = BoxStream<'static, Result<v1::AttachResponse, Status>>;
+    type AttachStream = BoxStream<'static, Result<Frame, Status>>;
 
     async fn attach(
         &self,
-        request: Request<Streaming<v1::AttachRequest>>,
+        request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         self.sessions.lifecycle.serves()?;
         let peer = peer(&request).map_or_else(String::new, |address| address.to_string());
         let (outbox, drain) = Outbox::new(self.limits);
         self.tasks.spawn(self.sessions.clone().serve(request.into_inner(), outbox, peer));
-        let responses = drain.map(|batch| match batch {
-            Ok(messages) => {
-                let messages = messages.into_iter().map(|message| message.0).collect();
-                Ok(v1::AttachResponse { messages })
-            }
-            Err(error) => Err(error.into()),
-        });
+        let responses = drain.map(|batch| Ok(wire::to_participant(&batch?)));
         Ok(Response::new(responses.boxed()))
     }
 }

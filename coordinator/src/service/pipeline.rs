@@ -1,22 +1,22 @@
 //! The same calls as the unary ones, many in flight on one stream, batched both ways.
 //!
-//! A call takes a permit when it is read and gives it back when its answer has been read: so a
-//! stream holds a bounded number of calls, and an application that does not read its answers is
-//! not read from either.
-
-use std::sync::Arc;
+//! How many calls a stream may have in flight is the business of `in_flight.rs`.
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use pactum_core::coordinator::RequestId;
 use pactum_core::id::Gid;
-use pactum_proto::v1;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use pactum_proto::frames::Frame;
+use prost::Message as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Status, Streaming};
 
+use super::in_flight::{InFlight, Size};
 use super::transactions::Transactions;
-use super::wire::{self, Call, ToApplication};
+use super::wire::{self, Call, PipelineEntry, ToApplication};
 use crate::error::ServiceError;
-use crate::outbox::{BATCH_MESSAGES_MAX, Outbox, OutboxLimits};
+use crate::lifecycle::Standing;
+use crate::outbox::{Outbox, OutboxLimits};
 use crate::reply::ReplyTo;
 use crate::shard::{Input, Request};
 
@@ -32,50 +32,36 @@ impl PipelineContext {
     pub(crate) fn open(
         self,
         transactions: Transactions,
-        inbound: Streaming<v1::PipelineRequest>,
-    ) -> (BoxStream<'static, Result<v1::PipelineResponse, Status>>, impl Future<Output = ()> + Send) {
+        inbound: Streaming<Frame>,
+    ) -> (BoxStream<'static, Result<Frame, Status>>, impl Future<Output = ()> + Send) {
         let (outbox, drain) = Outbox::new(self.limits);
-        let responses = drain.map(|batch| batch.map(response).map_err(Status::from)).boxed();
-        let in_flight = Arc::new(Semaphore::new(self.in_flight_max.min(Semaphore::MAX_PERMITS)));
-        let pipeline = Pipeline { transactions, outbox, in_flight, in_flight_max: self.in_flight_max };
+        let responses = drain.map(|batch| Ok(wire::to_application(&batch?))).boxed();
+        let in_flight = InFlight::new(self.in_flight_max);
+        let pipeline = Pipeline { transactions, outbox, in_flight };
         (responses, pipeline.serve(inbound))
     }
-}
-
-fn response(batch: Vec<ToApplication>) -> v1::PipelineResponse {
-    let mut response = v1::PipelineResponse { welcome: None, answers: Vec::with_capacity(batch.len()) };
-    for message in batch {
-        match message {
-            ToApplication::Welcome(welcome) => response.welcome = Some(welcome),
-            ToApplication::Answer(answer, _permit) => response.answers.push(answer),
-        }
-    }
-    response
 }
 
 /// One open pipeline.
 struct Pipeline {
     transactions: Transactions,
     outbox: Outbox<ToApplication>,
-    in_flight: Arc<Semaphore>,
-    in_flight_max: usize,
+    in_flight: InFlight,
 }
 
 impl Pipeline {
-    async fn serve(self, mut inbound: Streaming<v1::PipelineRequest>) {
+    async fn serve(self, mut inbound: Streaming<Frame>) {
         let mut standing = self.transactions.lifecycle.subscribe();
-        let welcome = wire::welcome(&standing.borrow_and_update());
-        let mut open = self.outbox.push(ToApplication::Welcome(welcome)).is_ok();
+        let mut open = self.welcome(&standing.borrow_and_update());
         let mut error = None;
         while open {
             tokio::select! {
                 Ok(()) = standing.changed() => {
-                    let welcome = wire::welcome(&standing.borrow_and_update());
-                    open = self.outbox.push(ToApplication::Welcome(welcome)).is_ok();
+                    open = self.welcome(&standing.borrow_and_update());
                 }
                 batch = inbound.message() => match batch {
                     Ok(Some(batch)) => {
-                        error = self.batch(batch.calls).await.err();
+                        error = self.batch(&batch).await.err();
                         open = error.is_none() && !self.outbox.is_closed();
                     }
                     Ok(None) => open = false,
@@ -87,38 +73,37 @@ impl Pipeline {
             }
         }
         if error.is_none() {
+            // The application has said that no more calls come: those in flight are still answered.
             self.answered().await;
         }
         self.outbox.close(error);
     }
 
-    /// The application has said that no more calls come: those in flight are still answered.
     async fn answered(&self) {
-        let all = u32::try_from(self.in_flight_max).unwrap_or(u32::MAX);
-        if !self.outbox.is_closed()
-            && let Err(closed) = self.in_flight.acquire_many(all).await
-        {
-            tracing::debug!(%closed, "a pipeline's permits are gone");
+        if !self.outbox.is_closed() {
+            self.in_flight.all_answered().await;
         }
     }
 
+    /// Says who serves; answers whether that was taken.
+    fn welcome(&self, standing: &Standing) -> bool {
+        let welcome = wire::welcome(standing).encode_to_vec();
+        self.outbox.push(ToApplication::Welcome(welcome)).is_ok()
+    }
+
     /// Hands on one batch. A malformed call is answered as such; the others are not spoiled.
-    async fn batch(&self, calls: Vec<v1::PipelineCall>) -> Result<(), ServiceError> {
-        if calls.len() > BATCH_MESSAGES_MAX {
-            return Err(ServiceError::malformed("calls", "at most 1024 are taken"));
-        }
+    async fn batch(&self, frame: &Frame) -> Result<(), ServiceError> {
+        let calls = wire::pipeline_calls(&frame.0)?;
         let mut inputs: Vec<(Gid, Input)> = Vec::with_capacity(calls.len());
         for call in calls {
-            let permit = match Arc::clone(&self.in_flight).try_acquire_owned() {
-                Ok(permit) => permit,
-                Err(_full) => {
-                    // What was read is under way before we wait for answers to be read.
-                    self.transactions.shards.send_all(std::mem::take(&mut inputs)).await;
-                    match Arc::clone(&self.in_flight).acquire_owned().await {
-                        Ok(permit) => permit,
-                        Err(_closed) => return Err(ServiceError::Stopped),
-                    }
-                }
+            let call = self.read(call);
+            let size = Size::of(call.event.as_ref().ok());
+            let permit = if let Some(permit) = self.in_flight.try_take(&size) {
+                permit
+            } else {
+                // What was read is under way before we wait for answers to be read.
+                self.transactions.shards.send_all(std::mem::take(&mut inputs)).await;
+                self.in_flight.take(&size, &self.transactions.shards).await?
             };
             inputs.extend(self.input(call, permit));
         }
@@ -126,17 +111,29 @@ impl Pipeline {
         Ok(())
     }
 
-    fn input(&self, call: v1::PipelineCall, permit: OwnedSemaphorePermit) -> Option<(Gid, Input)> {
-        let call_id = call.call_id;
-        let request = self.transactions.shards.draw_request();
-        let to = ReplyTo::Pipeline { call_id, permit, outbox: self.outbox.clone() };
-        let converted = self.transactions.lifecycle.serves().and_then(|()| {
-            let call = call.call.ok_or_else(|| ServiceError::malformed("call", "it is missing"))?;
-            wire::call(call, request, &self.transactions.limits)
+    fn read(&self, call: PipelineEntry<'_>) -> Read {
+        let call_id = match &call {
+            PipelineEntry::Submit(submit) => submit.call_id,
+            PipelineEntry::Other(call) => call.call_id,
+        };
+        let transactions = &self.transactions;
+        let name = transactions.shards.draw_request();
+        let event = transactions.lifecycle.serves().and_then(|()| match call {
+            PipelineEntry::Submit(submit) => wire::usual_submit(&submit, name, &transactions.limits),
+            PipelineEntry::Other(call) => {
+                let call = call.call.ok_or_else(|| ServiceError::malformed("call", "it is missing"))?;
+                wire::call(call, name, &transactions.limits)
+            }
         });
-        match converted {
+        Read { call_id, name, event }
+    }
+
+    fn input(&self, call: Read, permit: OwnedSemaphorePermit) -> Option<(Gid, Input)> {
+        let Read { call_id, name, event } = call;
+        let to = ReplyTo::Pipeline { call_id, permit, outbox: self.outbox.clone() };
+        match event {
             Ok(Call { gid, starts, event }) => {
-                Some((gid, Input::Request(Request { gid, starts, event, name: request, to })))
+                Some((gid, Input::Request(Request { gid, starts, event, name, to })))
             }
             Err(error) => {
                 to.send(Err(error));
@@ -144,4 +141,11 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// A call that was read, and what it means.
+struct Read {
+    call_id: u64,
+    name: RequestId,
+    event: Result<Call, ServiceError>,
 }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::stream::BoxStream;
 use pactum_core::coordinator::{Answer, Event};
 use pactum_core::id::{Gid, TransactionId};
+use pactum_proto::frames::Frame;
+use pactum_proto::frames::transactions_service_server::TransactionsService;
 use pactum_proto::v1;
-use pactum_proto::v1::transactions_service_server::TransactionsService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::pipeline::PipelineContext;
@@ -52,8 +53,10 @@ impl Transactions {
         }
     }
 
-    /// Asks for an outcome, however the call is named.
-    async fn outcome(self, call: v1::pipeline_call::Call) -> Result<v1::Outcome, ServiceError> {
+    /// Asks for an outcome, however the call is named. Nothing here can be cancelled half-way: the request is
+    /// handed to its shard before anything is waited for, and the shard carries it out whether or
+    /// not the caller still waits for the answer.
+    async fn outcome(&self, call: v1::pipeline_call::Call) -> Result<v1::Outcome, ServiceError> {
         self.lifecycle.serves()?;
         let request = self.shards.draw_request();
         let Call { gid, starts, event } = wire::call(call, request, &self.limits)?;
@@ -92,8 +95,7 @@ impl TransactionsService for Transactions {
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let call = v1::pipeline_call::Call::Submit(request.into_inner());
-        let outcome = self.clone().outcome(call);
-        self.uncancelled(async { Ok(v1::SubmitResponse { outcome: Some(outcome.await?) }) }).await
+        Ok(Response::new(v1::SubmitResponse { outcome: Some(self.outcome(call).await?) }))
     }
 
     async fn commit(
@@ -101,31 +103,27 @@ impl TransactionsService for Transactions {
         request: Request<v1::CommitRequest>,
     ) -> Result<Response<v1::CommitResponse>, Status> {
         let call = v1::pipeline_call::Call::Commit(request.into_inner());
-        let outcome = self.clone().outcome(call);
-        self.uncancelled(async { Ok(v1::CommitResponse { outcome: Some(outcome.await?) }) }).await
+        Ok(Response::new(v1::CommitResponse { outcome: Some(self.outcome(call).await?) }))
     }
 
     async fn abort(&self, request: Request<v1::AbortRequest>) -> Result<Response<v1::AbortResponse>, Status> {
         let call = v1::pipeline_call::Call::Abort(request.into_inner());
-        let outcome = self.clone().outcome(call);
-        self.uncancelled(async { Ok(v1::AbortResponse { outcome: Some(outcome.await?) }) }).await
+        Ok(Response::new(v1::AbortResponse { outcome: Some(self.outcome(call).await?) }))
     }
 
     async fn get_transaction(
         &self,
         request: Request<v1::GetTransactionRequest>,
     ) -> Result<Response<v1::GetTransactionResponse>, Status> {
-        // With the branch set it may close, so it too is not cancelled half-way.
         let call = v1::pipeline_call::Call::GetTransaction(request.into_inner());
-        let outcome = self.clone().outcome(call);
-        self.uncancelled(async { Ok(v1::GetTransactionResponse { outcome: Some(outcome.await?) }) }).await
+        Ok(Response::new(v1::GetTransactionResponse { outcome: Some(self.outcome(call).await?) }))
     }
 
-    type PipelineStream = BoxStream<'static, Result<v1::PipelineResponse, Status>>;
+    type PipelineStream = BoxStream<'static, Result<Frame, Status>>;
 
     async fn pipeline(
         &self,
-        request: Request<Streaming<v1::PipelineRequest>>,
+        request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::PipelineStream>, Status> {
         self.lifecycle.serves()?;
         let context = self.pipelines.clone();

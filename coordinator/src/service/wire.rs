@@ -16,7 +16,9 @@ use pactum_core::coordinator::{Event, Operation, RequestId, SubmittedBranch, Wai
 use pactum_core::id::{Branch, BranchId, Gid, InstanceId, ResourceName, TransactionId};
 use pactum_core::outcome::Details;
 use pactum_core::vote::{AbortKind, AbortReason, Evidence};
-use pactum_proto::limits::{PAYLOAD_BYTES_MAX, PAYLOADS_BYTES_MAX};
+use pactum_proto::frames::read::{self, OperationFields, SubmitFields};
+use pactum_proto::frames::{Frame, write};
+use pactum_proto::limits::{BATCH_MESSAGES_MAX, PAYLOAD_BYTES_MAX, PAYLOADS_BYTES_MAX};
 use pactum_proto::v1;
 use pactum_proto::v1::participant_message::Message as FromParticipantMessage;
 use pactum_proto::v1::pipeline_call::Call as PipelineCall;
@@ -44,29 +46,71 @@ pub(crate) struct Limits {
 
 // ---- streams' messages ---------------------------------------------------------------------------
 
-/// A message to a participant.
+/// A message to a participant: an encoded `CoordinatorMessage`. It is encoded by the shard that has all of it
+/// at hand; who serves the stream only puts what waits into one frame.
 #[derive(Debug)]
-pub(crate) struct ToParticipant(pub(crate) v1::CoordinatorMessage);
+pub(crate) struct ToParticipant(Vec<u8>);
 
-impl Measured for ToParticipant {
-    fn bytes(&self) -> usize {
-        self.0.encoded_len()
+impl From<v1::CoordinatorMessage> for ToParticipant {
+    fn from(message: v1::CoordinatorMessage) -> Self {
+        Self(message.encode_to_vec())
     }
 }
 
-/// A message to an application; an answer holds its call's permit until it is read.
+impl Measured for ToParticipant {
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// All of a batch in one `AttachResponse`.
+pub(crate) fn to_participant(batch: &[ToParticipant]) -> Frame {
+    let mut frame = Vec::with_capacity(batch.iter().map(|message| message.0.len() + 4).sum());
+    for message in batch {
+        write::entry(&mut frame, 1, &message.0);
+    }
+    frame.into()
+}
+
+/// A message to an application, encoded; an answer holds its call's permit until it is read.
 #[derive(Debug)]
 pub(crate) enum ToApplication {
-    Welcome(v1::Welcome),
-    Answer(v1::PipelineAnswer, OwnedSemaphorePermit),
+    /// A `Welcome`.
+    Welcome(Vec<u8>),
+    /// A `PipelineAnswer`.
+    Answer(Vec<u8>, OwnedSemaphorePermit),
 }
 
 impl Measured for ToApplication {
     fn bytes(&self) -> usize {
-        match self {
-            Self::Welcome(welcome) => welcome.encoded_len(),
-            Self::Answer(answer, _) => answer.encoded_len(),
+        let (Self::Welcome(encoded) | Self::Answer(encoded, _)) = self;
+        encoded.len()
+    }
+}
+
+/// All of a batch in one `PipelineResponse`. Of several Welcomes the last one stands.
+pub(crate) fn to_application(batch: &[ToApplication]) -> Frame {
+    let mut frame = Vec::with_capacity(batch.iter().map(|message| message.bytes() + 4).sum());
+    let mut welcomes = batch.iter().filter_map(|message| match message {
+        ToApplication::Welcome(welcome) => Some(welcome),
+        ToApplication::Answer(..) => None,
+    });
+    if let Some(welcome) = welcomes.next_back() {
+        write::entry(&mut frame, 1, welcome);
+    }
+    for message in batch {
+        if let ToApplication::Answer(answer, _permit) = message {
+            write::entry(&mut frame, 2, answer);
         }
+    }
+    frame.into()
+}
+
+#[cfg(test)]
+impl ToParticipant {
+    /// What the participant reads.
+    pub(crate) fn decoded(&self) -> v1::CoordinatorMessage {
+        v1::CoordinatorMessage::decode(self.0.as_slice()).expect("what was encoded is decoded")
     }
 }
 
@@ -149,6 +193,64 @@ fn branches(given: Vec<v1::Branch>, limits: &Limits) -> Result<BTreeSet<Branch>,
     Ok(branches)
 }
 
+/// One call of a pipeline's frame.
+pub(crate) enum PipelineEntry<'a> {
+    /// A usual Submit.
+    Submit(SubmitFields<'a>),
+    /// Any other.
+    Other(v1::PipelineCall),
+}
+
+/// A frame that cannot be read: as tonic tells it of a message.
+fn undecodable(error: &prost::DecodeError) -> ServiceError {
+    ServiceError::Broken { why: error.to_string() }
+}
+
+/// The calls of a `PipelineRequest`, in their order.
+pub(crate) fn pipeline_calls(frame: &[u8]) -> Result<Vec<PipelineEntry<'_>>, ServiceError> {
+    let read = |entry| match read::pipeline_submit(entry) {
+        Some(submit) => Ok(PipelineEntry::Submit(submit)),
+        None => v1::PipelineCall::decode(entry).map(PipelineEntry::Other),
+    };
+    let calls = match read::entries(frame, 1) {
+        Some(entries) => entries.into_iter().map(read).collect::<Result<Vec<_>, _>>(),
+        None => v1::PipelineRequest::decode(frame)
+            .map(|request| request.calls.into_iter().map(PipelineEntry::Other).collect()),
+    };
+    let calls = calls.map_err(|error| undecodable(&error))?;
+    if calls.len() > BATCH_MESSAGES_MAX {
+        return Err(ServiceError::malformed("calls", "at most 1024 are taken"));
+    }
+    Ok(calls)
+}
+
+/// The messages of an `AttachRequest`, in their order.
+pub(crate) fn participant_messages(frame: &[u8]) -> Result<Vec<FromParticipant>, ServiceError> {
+    let Some(entries) = read::entries(frame, 1) else {
+        let request = v1::AttachRequest::decode(frame).map_err(|error| undecodable(&error))?;
+        check_batch(request.messages.len())?;
+        return request.messages.into_iter().map(from_participant).collect();
+    };
+    check_batch(entries.len())?;
+    let read = |entry| match read::participant_message(entry) {
+        Some(read::FromParticipant::Vote(id, branch, vote)) => {
+            Ok(FromParticipant::Fact(id.gid, Event::VoteReceived { id, branch, vote }))
+        }
+        Some(read::FromParticipant::Finished(id, branch, outcome)) => {
+            Ok(FromParticipant::Fact(id.gid, Event::BranchFinished { id, branch, outcome }))
+        }
+        None => from_participant(v1::ParticipantMessage::decode(entry).map_err(|error| undecodable(&error))?),
+    };
+    entries.into_iter().map(read).collect()
+}
+
+fn check_batch(messages: usize) -> Result<(), ServiceError> {
+    if messages > BATCH_MESSAGES_MAX {
+        return Err(ServiceError::malformed("messages", "at most 1024 are taken"));
+    }
+    Ok(())
+}
+
 /// A call for an outcome, as an event.
 pub(crate) struct Call {
     pub(crate) gid: Gid,
@@ -195,28 +297,59 @@ pub(crate) fn call(call: PipelineCall, request: RequestId, limits: &Limits) -> R
 
 fn submitted(submit: v1::SubmitRequest, request: RequestId, limits: &Limits) -> Result<Call, ServiceError> {
     let id = id(submit.id)?;
-    if submit.operations.is_empty() || submit.operations.len() > limits.branches_max {
+    let operations: Vec<OperationFields<'_>> = submit.operations.iter().map(operation_fields).collect();
+    let details = details(submit.details)?;
+    let (timeout, wait) = (timeout("timeout", submit.timeout, limits)?, wait(submit.wait)?);
+    one_shot(id, &operations, details, (timeout, wait), request, limits)
+}
+
+fn operation_fields(operation: &v1::Operation) -> OperationFields<'_> {
+    OperationFields {
+        branch: operation.branch,
+        resource: operation.resource.as_bytes(),
+        name: operation.name.as_bytes(),
+        payload: &operation.payload,
+    }
+}
+
+/// What a usual Submit means.
+pub(crate) fn usual_submit(
+    submit: &SubmitFields<'_>,
+    request: RequestId,
+    limits: &Limits,
+) -> Result<Call, ServiceError> {
+    let timeout = submit.timeout.map_or(limits.timeout_default, |given| given.min(limits.timeout_max));
+    let wait = if submit.wait_decision { Wait::Decision } else { Wait::Finished };
+    one_shot(submit.id, &submit.operations, Details::default(), (timeout, wait), request, limits)
+}
+
+fn one_shot(
+    id: TransactionId,
+    operations: &[OperationFields<'_>],
+    mut details: Details,
+    (timeout, wait): (Duration, Wait),
+    request: RequestId,
+    limits: &Limits,
+) -> Result<Call, ServiceError> {
+    if operations.is_empty() || operations.len() > limits.branches_max {
         let problem = format!("1 to {} are taken", limits.branches_max);
         return Err(ServiceError::malformed("operations", problem));
     }
-    let payloads: usize = submit.operations.iter().map(|operation| operation.payload.len()).sum();
+    let payloads: usize = operations.iter().map(|operation| operation.payload.len()).sum();
     if payloads > PAYLOADS_BYTES_MAX {
         return Err(ServiceError::malformed("operations.payload", "at most 262144 bytes in all are taken"));
     }
-    let mut details = details(submit.details)?;
-    details.digest = Some(digest(&submit.operations));
-    let mut seen = BTreeSet::new();
-    let mut branches = Vec::with_capacity(submit.operations.len());
-    for operation in submit.operations {
-        let resource = ResourceName::new(&operation.resource)
-            .map_err(|error| ServiceError::malformed("operations.resource", error.to_string()))?;
+    details.digest = Some(digest(operations));
+    let mut branches: Vec<SubmittedBranch> = Vec::with_capacity(operations.len());
+    for operation in operations {
+        let resource = name("operations.resource", operation.resource)?;
         // A handler's name has the alphabet of a resource.
-        let name = ResourceName::new(&operation.name)
-            .map_err(|error| ServiceError::malformed("operations.name", error.to_string()))?;
+        let name = name("operations.name", operation.name)?;
         if operation.payload.len() > PAYLOAD_BYTES_MAX {
             return Err(ServiceError::malformed("operations.payload", "at most 65536 bytes are taken"));
         }
-        if !seen.insert(operation.branch) {
+        // A few: 64 at most.
+        if branches.iter().any(|other| other.branch.id.number() == operation.branch) {
             return Err(ServiceError::malformed("operations.branch", "a branch is named twice"));
         }
         // Its shard chooses an instance when the call's turn comes.
@@ -228,25 +361,25 @@ fn submitted(submit: v1::SubmitRequest, request: RequestId, limits: &Limits) -> 
             operation: Operation { name: name.as_str().into(), payload: operation.payload.into() },
         });
     }
-    let event = Event::SubmitRequested {
-        id,
-        branches,
-        details: Arc::new(details),
-        timeout: timeout("timeout", submit.timeout, limits)?,
-        wait: wait(submit.wait)?,
-        request,
-    };
+    let details = Arc::new(details);
+    let event = Event::SubmitRequested { id, branches, details, timeout, wait, request };
     Ok(Call { gid: id.gid, starts: true, event })
+}
+
+/// A name of a resource or a handler.
+fn name(field: &str, given: &[u8]) -> Result<ResourceName, ServiceError> {
+    let text = str::from_utf8(given).map_err(|error| ServiceError::malformed(field, error.to_string()))?;
+    ResourceName::new(text).map_err(|error| ServiceError::malformed(field, error.to_string()))
 }
 
 /// What tells two one-shot requests apart (I8): their operations, with each part's length before
 /// it so that no two requests run together. Stored in the log: never to be changed.
-fn digest(operations: &[v1::Operation]) -> [u8; 16] {
+fn digest(operations: &[OperationFields<'_>]) -> [u8; 16] {
     use sha2::Digest;
     let mut hash = sha2::Sha256::new();
     for operation in operations {
         hash.update(operation.branch.to_be_bytes());
-        for part in [operation.resource.as_bytes(), operation.name.as_bytes(), &operation.payload] {
+        for part in [operation.resource, operation.name, operation.payload] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }

@@ -13,11 +13,10 @@ use std::time::Duration;
 use pactum_core::id::{Branch, BranchId, Gid, ResourceName, TransactionId};
 use pactum_core::outcome::Decision;
 use pactum_core::vote::Evidence;
-use pactum_proto::v1;
 use tokio::time::Instant;
 
 use crate::registry::Sessions;
-use crate::service::wire;
+use crate::service::wire::{self, ToParticipant};
 use crate::session::{Sent, Session};
 
 /// Decisions of a backlog that may wait in one outbox. More puts more before what is new; fewer than
@@ -41,7 +40,7 @@ impl Order {
         if self.commit.is_some() { Decision::Commit } else { Decision::Abort }
     }
 
-    fn message(&self) -> v1::CoordinatorMessage {
+    fn message(&self) -> ToParticipant {
         match &self.commit {
             Some(evidence) => wire::commit(self.id, &self.branch, evidence),
             None => wire::abort(self.id, &self.branch),

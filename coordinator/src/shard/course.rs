@@ -14,7 +14,9 @@ mod traced;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use pactum_core::coordinator::{Event, RegisterAnswer, RequestId};
 use pactum_core::id::{Branch, BranchId, Gid, ResourceName, TransactionId};
 use pactum_core::outcome::{BranchOutcome, Decision, HeuristicOutcome, ProposalResult};
@@ -33,19 +35,24 @@ const METERS_MAX: usize = 1024;
 
 /// The courses of one shard's transactions.
 pub(crate) struct Courses {
-    open: HashMap<Gid, Course>,
+    /// Each apart from its name: a table that has just grown is half empty.
+    open: HashMap<Gid, Box<Course>, RandomState>,
     /// Enlistments whose answers are still among the core's orders, in order.
     enlisting: VecDeque<(RequestId, Gid, Branch)>,
     /// Those that act by their deadlines in this turn.
     due: Vec<Gid>,
     doubts: Doubts,
     history: History,
-    meters: HashMap<ResourceName, Arc<ResourceMeter>>,
+    meters: HashMap<ResourceName, Arc<ResourceMeter>, RandomState>,
     meter: Arc<ShardMeter>,
     metrics: Metrics,
     spans: Spans,
     /// Set while the core is told of a commit of another's that was traced.
     recovering: Option<SpanRef>,
+    /// The quickest commit since it was last asked for.
+    quickest: Option<Duration>,
+    /// Transactions whose votes are awaited.
+    voting: usize,
 }
 
 /// Where a transaction is, as far as it is measured.
@@ -181,17 +188,29 @@ impl Courses {
     /// Those of one shard, with so many steps of history. `now` is the time since the shards' origin.
     pub(crate) fn new(metrics: &Metrics, steps_max: usize, tracer: Tracer, now: Timestamp) -> Self {
         Self {
-            open: HashMap::new(),
+            open: HashMap::default(),
             enlisting: VecDeque::new(),
             due: Vec::new(),
             doubts: Doubts::default(),
             history: History::new(steps_max),
-            meters: HashMap::new(),
+            meters: HashMap::default(),
             meter: metrics.of_shard(),
             metrics: metrics.clone(),
             spans: Spans::new(tracer, now),
             recovering: None,
+            quickest: None,
+            voting: 0,
         }
+    }
+
+    /// From its first Prepare until it was durable: the quickest commit since this was last asked.
+    pub(super) fn quickest_commit(&mut self) -> Option<Duration> {
+        self.quickest.take()
+    }
+
+    /// Transactions whose votes are awaited.
+    pub(super) fn voting(&self) -> usize {
+        self.voting
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
@@ -209,7 +228,7 @@ impl Courses {
     }
 
     fn meter_of(
-        meters: &mut HashMap<ResourceName, Arc<ResourceMeter>>,
+        meters: &mut HashMap<ResourceName, Arc<ResourceMeter>, RandomState>,
         metrics: &Metrics,
         name: &ResourceName,
     ) -> Arc<ResourceMeter> {
@@ -239,7 +258,8 @@ impl Courses {
     /// Tells of a transaction that is traced, if it is.
     fn trace(&mut self, gid: Gid, tell: impl FnOnce(&mut Traced, &Spans)) {
         if self.spans.tracer.is_on()
-            && let Some(Course { traced: Some(traced), .. }) = self.open.get_mut(&gid)
+            && let Some(course) = self.open.get_mut(&gid)
+            && let Some(traced) = &mut course.traced
         {
             tell(traced, &self.spans);
         }
@@ -410,7 +430,9 @@ impl Courses {
         if let Some(course) = self.open.get_mut(&id.gid) {
             if stands == Some(Decision::Commit) && course.stage == Stage::Deciding {
                 self.meter.took(Phase::Decide, now.since(course.since));
-                self.meter.took(Phase::Commit, now.since(course.prepared));
+                let took = now.since(course.prepared);
+                self.meter.took(Phase::Commit, took);
+                self.quickest = Some(self.quickest.map_or(took, |quickest| quickest.min(took)));
                 course.enter(Stage::Committing, now);
                 if course.own {
                     course.counted = true;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pactum_core::coordinator::{Event, RequestId};
 use pactum_core::id::Gid;
 use pactum_core::outcome::DecisionRecord;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::history::PastStep;
@@ -50,9 +50,35 @@ pub(crate) struct Gauge {
     /// Calls that found its queue full.
     shed: AtomicU64,
     start_floor: Mutex<Option<Gid>>,
+    /// Streams that are not read because they have as much in flight as they may.
+    held_back: AtomicUsize,
+    /// Whether it sheds new transactions.
+    overload: watch::Sender<bool>,
 }
 
 impl Gauge {
+    /// Whether some stream wants more in flight than it may have.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.held_back.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn publish_overload(&self, is_shedding: bool) {
+        self.overload.send_replace(is_shedding);
+    }
+
+    /// Counts a stream as held back while it waits; true once the shard sheds, which answers at once.
+    pub(crate) async fn overload(&self) -> bool {
+        struct HeldBack<'a>(&'a AtomicUsize);
+        impl Drop for HeldBack<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+        let _held_back = HeldBack(&self.held_back);
+        self.overload.subscribe().wait_for(|is_shedding| *is_shedding).await.is_ok()
+    }
+
     pub(super) fn publish(&self, open: usize, start_floor: Gid) {
         self.open.store(open, Ordering::Relaxed);
         *self.start_floor.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_floor);
@@ -116,7 +142,7 @@ impl Shards {
             Ok(()) => answer.await.unwrap_or(Err(ServiceError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.gauges[index].shed.fetch_add(1, Ordering::Relaxed);
-                Err(ServiceError::Shed { what: "the queue is full" })
+                Err(ServiceError::shed("the queue is full"))
             }
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ServiceError::Stopped),
         }
@@ -145,6 +171,11 @@ impl Shards {
                 }
             }
         }
+    }
+
+    /// Waits while a stream is held back, until this gid's shard sheds new transactions.
+    pub(crate) async fn overload(&self, gid: Gid) -> bool {
+        self.gauges[self.index(gid)].overload().await
     }
 
     /// Tells every shard a fact from inside.

@@ -58,8 +58,9 @@ pub(super) enum Detail {
     /// Shared with whoever made it; at most 512 bytes, as all such texts.
     Text(Arc<str>),
     Resource(ResourceName),
-    /// What was sent, and the which time it was.
-    Attempt(&'static str, u16),
+    /// What was sent, and the which time it was. One word for the text, not two: a step is to fit a cache
+    /// line.
+    Attempt(&'static &'static str, u16),
 }
 
 impl Detail {
@@ -68,9 +69,11 @@ impl Detail {
             Self::Plain(text) => (*text).to_owned(),
             Self::Text(text) => text.to_string(),
             Self::Resource(resource) => resource.to_string(),
-            Self::Attempt(what, 1) => (*what).to_owned(),
-            Self::Attempt("", attempt) => format!("attempt {attempt}"),
-            Self::Attempt(what, attempt) => format!("{what}, attempt {attempt}"),
+            Self::Attempt(what, attempt) => match (**what, attempt) {
+                (what, 1) => what.to_owned(),
+                ("", attempt) => format!("attempt {attempt}"),
+                (what, attempt) => format!("{what}, attempt {attempt}"),
+            },
         }
     }
 }
@@ -173,7 +176,7 @@ mod tests {
     fn the_oldest_step_makes_room_for_the_newest() {
         let mut history = History::new(3);
         for second in 0..5 {
-            history.push(entry(u128::from(second % 2), second, Kind::Sent, Detail::Attempt("commit", 2)));
+            history.push(entry(u128::from(second % 2), second, Kind::Sent, Detail::Attempt(&"commit", 2)));
         }
         assert_eq!(history.entries.len(), 3);
         let steps = history.of(gid(0), None);

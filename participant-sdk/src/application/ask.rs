@@ -99,7 +99,8 @@ impl Ask<'_> {
         let mut silent = 0;
         let mut undecided: u32 = 0;
         let mut problem: Arc<str> = "no coordinator is connected".into();
-        let mut delays = repeat_delays();
+        // Most calls are answered at the first.
+        let mut delays = None;
         loop {
             let limit = if may_have_arrived { self.give_up } else { self.deadline };
             let gave_up = |problem: &str| Asked::GaveUp { problem: problem.to_owned(), may_have_arrived };
@@ -125,7 +126,8 @@ impl Ask<'_> {
             }
             let answer_by = self.answer_by(silent);
             let time_left = self.deadline.saturating_duration_since(Instant::now());
-            let mut wait = delays.next().unwrap_or(REPEAT_DELAY_MAX);
+            // What the answer says of the time until the next one.
+            let (mut wait_min, mut wait_max) = (Duration::ZERO, Duration::MAX);
             match pipeline.call(make(time_left), answer_by).await {
                 Answer::Outcome(outcome) => match TransactionOutcome::try_from(outcome) {
                     Ok(TransactionOutcome::Pending | TransactionOutcome::Unknown)
@@ -139,14 +141,14 @@ impl Ask<'_> {
                         if undecided.is_multiple_of(UNDECIDED_IN_TURN) {
                             silent += 1;
                         }
-                        wait = wait.min(UNDECIDED_DELAY_MAX);
+                        wait_max = UNDECIDED_DELAY_MAX;
                     }
                     Ok(outcome) => return Asked::Known(outcome),
                     Err(error) => return Asked::Malformed { problem: error.to_string() },
                 },
                 Answer::Error(error) => match read_error(&error) {
                     ErrorKind::NothingHappened { refusal } => {
-                        wait = wait.max(refusal.retry_after.unwrap_or_default());
+                        wait_min = spread(refusal.retry_after.unwrap_or_default());
                         problem = refusal.to_string().into();
                     }
                     ErrorKind::Refused { refusal } => return Asked::Refused { refusal, may_have_arrived },
@@ -167,6 +169,8 @@ impl Ask<'_> {
                 }
             }
             let limit = if may_have_arrived { self.give_up } else { self.deadline };
+            let drawn = delays.get_or_insert_with(repeat_delays).next().unwrap_or(REPEAT_DELAY_MAX);
+            let wait = drawn.min(wait_max).max(wait_min);
             sleep_until(limit.min(Instant::now() + wait)).await;
         }
     }
@@ -175,8 +179,8 @@ impl Ask<'_> {
     fn answer_by(&self, silent: usize) -> Instant {
         let now = Instant::now();
         let mut wait = ANSWER_WAIT_MAX;
-        let up = self.shared.pipelines().iter().filter(|pipeline| pipeline.is_up()).count();
-        if up > 1 && self.whom != Whom::Owner {
+        let another = || self.shared.pipelines().iter().filter(|pipeline| pipeline.is_up()).nth(1).is_some();
+        if self.whom != Whom::Owner && another() {
             wait = wait.min(self.give_up.saturating_duration_since(now) / 2);
             if silent > 0 {
                 wait = wait.min(SILENT_WAIT_MAX);
@@ -248,6 +252,11 @@ pub(super) fn query(id: TransactionId, branches: &[Branch]) -> Call {
 
 pub(super) fn wire_branches(branches: &[Branch]) -> Vec<v1::Branch> {
     branches.iter().cloned().map(Into::into).collect()
+}
+
+/// A pause that a coordinator asked for, and up to half of it more: it asked many at once.
+fn spread(pause: Duration) -> Duration {
+    pause + pause.mul_f64(rand::random::<f64>() / 2.0)
 }
 
 fn repeat_delays() -> backon::ExponentialBackoff {

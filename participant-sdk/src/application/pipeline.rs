@@ -26,6 +26,7 @@ use pactum_proto::v1;
 use pactum_proto::v1::pipeline_answer::Answer as WireAnswer;
 use pactum_proto::v1::pipeline_call::Call;
 use pactum_proto::v1::transactions_service_client::TransactionsServiceClient;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
@@ -186,10 +187,16 @@ impl Pipeline {
         let (answer, answered) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
         let queued = Queued { call, ticket: Arc::clone(&ticket), answer: Some(answer) };
-        match timeout_at(until, self.queue.send(queued)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_closed)) => return Answer::NotSent { problem: "the stream's task has ended".into() },
-            Err(_elapsed) => return Answer::NotSent { problem: "too many calls are waiting".into() },
+        let ended = || Answer::NotSent { problem: "the stream's task has ended".into() };
+        match self.queue.try_send(queued) {
+            Ok(()) => {}
+            // Only who has to wait for room needs an alarm.
+            Err(TrySendError::Full(queued)) => match timeout_at(until, self.queue.send(queued)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_closed)) => return ended(),
+                Err(_elapsed) => return Answer::NotSent { problem: "too many calls are waiting".into() },
+            },
+            Err(TrySendError::Closed(_)) => return ended(),
         }
         let problem: Arc<str> = match timeout_at(until, answered).await {
             Ok(Ok(answer)) => return answer,

@@ -30,6 +30,7 @@
 //! with [`witnessed`](PostgresResource::witnessed)) until
 //! [`forget_markers`](PostgresResource::forget_markers) is called.
 
+mod at_hand;
 mod begin;
 mod branch;
 mod checks;
@@ -58,7 +59,7 @@ use sqlx::{PgConnection, PgPool};
 pub use self::begin::BeginOptions;
 use self::begin::LocalTransaction;
 pub use self::branch::{BranchError, PostgresBranch};
-use self::control::Ending;
+use self::control::{Control, Ending};
 use self::operation::Handler;
 pub use self::operation::{NoVote, OperationFuture};
 use self::prepare::Probe;
@@ -137,8 +138,12 @@ impl Inner {
         self.looking.get_or_init(|| control::for_looking(&self.pool))
     }
 
-    fn control(&self) -> &PgPool {
-        &self.ending().pool
+    /// One of them, for a branch that is ended or looked at.
+    ///
+    /// # Errors
+    /// None could be had in good time.
+    async fn control(&self) -> Result<Control, HookError> {
+        self.ending().acquire().await
     }
 
     fn settings(&self) -> std::sync::MutexGuard<'_, Settings> {

@@ -13,10 +13,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::BackoffBuilder as _;
 use pactum_core::id::{Incarnation, ResourceName};
+use pactum_core::participant::SessionId;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -205,8 +207,9 @@ impl Attachment {
         }
         self.shared.lock_registrations().extend(checked.passed.clone());
         let hello = wire::hello(self.shared.instance, &checked.passed);
-        let stream = match timeout(self.connect_timeout, Stream::open(&self.target, hello, self.clock)).await
-        {
+        let session = SessionId(self.shared.last_session.fetch_add(1, Ordering::Relaxed) + 1);
+        let opening = Stream::open(&self.target, hello, session, self.clock);
+        let stream = match timeout(self.connect_timeout, opening).await {
             Ok(opened) => opened?,
             Err(_elapsed) => return Err(End::Broken(String::from("no answer within the connect timeout"))),
         };

@@ -1,26 +1,27 @@
 //! The one task that owns the participant's core: facts in, orders out, in order.
 //!
 //! It waits for nothing but its inputs, so that no slow coordinator and no slow hook delays another:
-//! hooks run in tasks of their own and report back; a message goes into the session's outbox or,
+//! hooks run in other tasks and report back; a message goes into the session's outbox or,
 //! if that is full, ends the session. It decides nothing about votes and decisions. This file takes in;
 //! `driver/orders.rs` carries out.
 
 mod orders;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pactum_core::id::{Branch, Incarnation, ResourceName};
+use pactum_core::id::{Branch, Cluster, Incarnation, ResourceName};
 use pactum_core::outcome::Decision;
 use pactum_core::participant::{BranchKey, Event, Participant, SessionId};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::enlists::Enlists;
-use super::hooks::DynResource;
+use super::hooks::{Due, DynResource, Runner};
 use super::inquiries::Inquiries;
 use super::operators::Operators;
 use super::owners::Owners;
@@ -34,19 +35,23 @@ use crate::participant::EnlistError;
 /// Inputs taken in before the orders that follow are carried out.
 const INPUTS_MAX: usize = 1024;
 
-/// Prepare hooks of one resource that run at once; more wait. Hooks of phase 2 are not counted: what waits for
-/// a lock must not keep its holder from ending.
-const PREPARES_MAX: usize = 1024;
+/// One resource, and what was ordered of it in this round.
+struct Served {
+    runner: Arc<Runner>,
+    round: Vec<Due>,
+}
 
 /// The driver and all that it owns.
 pub(crate) struct Driver {
     core: Participant,
     clock: Clock,
+    /// When this round began: the time of all that happens in it.
+    now: Instant,
     shared: Arc<Shared>,
-    resources: BTreeMap<ResourceName, Arc<dyn DynResource>>,
+    /// The cluster, once it is known; it stays the same.
+    cluster: Option<Cluster>,
+    resources: BTreeMap<ResourceName, Served>,
     observer: Observer,
-    tasks: TaskTracker,
-    prepares: BTreeMap<ResourceName, Arc<Semaphore>>,
     peers: Peers,
     owners: Owners,
     inquiries: Inquiries,
@@ -56,6 +61,8 @@ pub(crate) struct Driver {
     open: BTreeSet<BranchKey>,
     /// Of the Prepares that came in this round: for the spans of their hooks.
     traceparents: BTreeMap<BranchKey, String>,
+    /// The ends of hooks that cannot be run, to be told to the core.
+    refused: Vec<Event>,
     /// Hooks whose end has not been heard.
     running: usize,
     /// Set while stopping: told when no hook runs.
@@ -73,22 +80,28 @@ impl Driver {
         tasks: TaskTracker,
         owner_grace: Duration,
     ) -> Self {
-        let named = resources.iter().map(|resource| (resource.name().clone(), Arc::clone(resource)));
+        let served = resources.iter().map(|resource| {
+            let (observer, inputs) = (observer.clone(), shared.inputs.clone());
+            let runner = Runner::new(Arc::clone(resource), observer, tasks.clone(), inputs);
+            (runner.name().clone(), Served { runner: Arc::new(runner), round: Vec::new() })
+        });
+        let resources_served = served.collect();
         Self {
             core,
             clock,
+            now: Instant::now(),
             inquiries: Inquiries::new(Arc::clone(&shared)),
-            operators: Operators::new(Arc::clone(&shared), tasks.clone(), resources),
+            operators: Operators::new(Arc::clone(&shared), tasks, resources),
+            cluster: None,
+            resources: resources_served,
             shared,
-            resources: named.collect(),
             observer,
-            tasks,
-            prepares: resources.iter().map(prepares_of).collect(),
             peers: Peers::default(),
             owners: Owners::new(owner_grace),
             enlists: Enlists::default(),
             open: BTreeSet::new(),
             traceparents: BTreeMap::new(),
+            refused: Vec::new(),
             running: 0,
             idle: None,
             stopping: false,
@@ -98,28 +111,33 @@ impl Driver {
     /// Serves until the participant has stopped.
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let stop = self.shared.stop.clone();
+        let mut stopped = pin!(stop.cancelled());
         let mut draining = self.shared.draining.subscribe();
+        let mut alarm = pin!(sleep_until(Instant::now()));
         let mut taken = Vec::new();
         loop {
             let due = self.next_due();
-            let alarm = async {
-                match due {
-                    Some(due) => sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            // One that goes off too early costs one turn. Deadlines come and go with each branch, and to set
+            // it anew for each would cost more.
+            if let Some(due) = due
+                && (due < alarm.deadline() || alarm.is_elapsed())
+            {
+                alarm.as_mut().reset(due);
+            }
+            let mut changed = false;
             tokio::select! {
-                () = stop.cancelled() => break,
-                _ = inputs.recv_many(&mut taken, INPUTS_MAX) => {
-                    for input in taken.drain(..) {
-                        self.take_in(input);
-                    }
-                }
-                () = alarm => {}
-                Ok(()) = draining.changed() => {
-                    let draining = *draining.borrow_and_update();
-                    self.tell_draining(draining);
-                }
+                () = &mut stopped => break,
+                _ = inputs.recv_many(&mut taken, INPUTS_MAX) => {}
+                () = &mut alarm, if due.is_some() => {}
+                Ok(()) = draining.changed() => changed = true,
+            }
+            self.now = Instant::now();
+            for input in taken.drain(..) {
+                self.take_in(input);
+            }
+            if changed {
+                let draining = *draining.borrow_and_update();
+                self.tell_draining(draining);
             }
             self.alarm();
             self.carry_out();
@@ -142,7 +160,7 @@ impl Driver {
 
     /// Acts on what is due.
     fn alarm(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         for due in self.enlists.take_due(now) {
             match due {
                 Ok(key) => self.send_enlist(key),
@@ -177,9 +195,10 @@ impl Driver {
                 }
             }
             Input::Detached { session } => self.detached(session),
-            Input::HookEnded(event) => {
-                self.running -= 1;
-                self.tell(event);
+            Input::HooksEnded(events) => {
+                for event in events {
+                    self.hook_ended(event);
+                }
             }
             Input::Found(events) => {
                 for event in events {
@@ -233,7 +252,7 @@ impl Driver {
                 }
             }
             Incoming::EnlistAnswer { call_id, refusal } => {
-                if let Some(key) = self.enlists.answered(session, call_id, refusal, Instant::now()) {
+                if let Some(key) = self.enlists.answered(session, call_id, refusal, self.now) {
                     self.tell(Event::EnlistRefused { key });
                 }
             }
@@ -269,6 +288,11 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn hook_ended(&mut self, event: Event) {
+        self.running -= 1;
+        self.tell(event);
     }
 
     /// Says on every stream whether new branches are taken.
@@ -307,7 +331,7 @@ impl Driver {
     fn tell(&mut self, event: Event) {
         // What is illegal changed nothing. It comes of messages that overtake each other or of a
         // peer that breaks the protocol, and neither may end us.
-        if let Err(illegal) = self.core.handle_event(event, self.clock.now()) {
+        if let Err(illegal) = self.core.handle_event(event, self.clock.at(self.now)) {
             debug!(%illegal, "a fact that does not fit was ignored");
         }
     }
@@ -357,19 +381,14 @@ impl Driver {
                 self.send_enlist(key);
             }
         } else {
-            self.owners.detached(incarnation, Instant::now());
+            self.owners.detached(incarnation, self.now);
         }
     }
 
     fn send_enlist(&mut self, key: BranchKey) {
         let Some(session) = self.peers.owner(key.id.incarnation) else { return };
-        if let Some(message) = self.enlists.call(key, session, Instant::now()) {
+        if let Some(message) = self.enlists.call(key, session, self.now) {
             self.send(session, message);
         }
     }
-}
-
-/// Each resource has its own: hooks of one that hangs keep those of no other waiting.
-fn prepares_of(resource: &Arc<dyn DynResource>) -> (ResourceName, Arc<Semaphore>) {
-    (resource.name().clone(), Arc::new(Semaphore::new(PREPARES_MAX)))
 }

@@ -1,12 +1,13 @@
-//! Runs the hooks of resources: erased, each in a task of its own, panics caught.
+//! Runs the hooks of resources: erased, outside the driver's task (`hooks/round.rs`), panics caught.
 //!
 //! A panic at prepare is a vote of no; at commit and abort it is a failure to be repeated; at the
 //! register it is an unknown (law 5). Nothing here knows when a hook is due: the core orders each.
 
+mod round;
+
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use pactum_core::participant::{BranchKey, Event};
 use pactum_core::vote::{AbortKind, AbortReason, Evidence, Vote};
 use tracing::{debug, error, warn};
 
+pub(crate) use self::round::{Due, Runner};
 use crate::observe::{Observer, Step};
 use crate::participant::Enlister;
 use crate::resource::{
@@ -161,6 +163,7 @@ pub(crate) enum Hook {
     Settle,
     Commit { decided: Evidence, prepared: Option<Evidence> },
     Abort { prepared: Option<Evidence> },
+    Forget,
 }
 
 impl Hook {
@@ -171,44 +174,51 @@ impl Hook {
             Self::Settle => "settle",
             Self::Commit { .. } => "commit",
             Self::Abort { .. } => "abort",
+            Self::Forget => "forget",
         }
     }
 }
 
-/// Runs one hook to its end, and says what came of it.
-pub(crate) async fn run(
-    resource: Arc<dyn DynResource>,
+/// Runs one hook to its end, and says what came of it, if anybody waits for that.
+async fn run(
+    resource: &dyn DynResource,
     hook: Hook,
-    branch: BranchContext,
-    observer: Observer,
-) -> Event {
+    branch: &BranchContext,
+    observer: &Observer,
+) -> Option<Event> {
     let key = BranchKey { id: branch.name.id, branch: branch.name.branch };
     let (gid, id) = (key.id.gid, key.branch);
-    match hook {
+    Some(match hook {
         Hook::Prepare { operation } => {
-            let vote = prepare(&*resource, &branch, operation.as_ref()).await;
+            let vote = prepare(resource, branch, operation.as_ref()).await;
             if matches!(vote, Vote::Commit(_)) {
                 observer.see(&Step::Prepared { gid, branch: id });
             }
             Event::PrepareFinished { key, vote }
         }
         Hook::OnePhase { operation } => {
-            let answer = caught(resource.commit_one_phase(&branch, operation.as_ref())).await;
+            let answer = caught(resource.commit_one_phase(branch, operation.as_ref())).await;
             Event::RegisterRead { key, answer: register("one-phase", answer) }
         }
         Hook::Settle => {
-            let answer = caught(resource.settle(&branch)).await;
+            let answer = caught(resource.settle(branch)).await;
             Event::RegisterRead { key, answer: register("settle", answer) }
         }
         Hook::Commit { decided, prepared } => {
-            let end = caught(resource.commit(&branch, &decided, prepared.as_ref())).await;
-            ended(key, end, &observer)
+            let end = caught(resource.commit(branch, &decided, prepared.as_ref())).await;
+            ended(key, end, observer)
         }
         Hook::Abort { prepared } => {
-            let end = caught(resource.abort(&branch, prepared.as_ref())).await;
-            ended(key, end, &observer)
+            let end = caught(resource.abort(branch, prepared.as_ref())).await;
+            ended(key, end, observer)
         }
-    }
+        Hook::Forget => {
+            if let Err(panic) = caught(resource.forget(branch)).await {
+                error!(panic, branch = %branch.name, "the forget hook panicked");
+            }
+            return None;
+        }
+    })
 }
 
 async fn prepare(resource: &dyn DynResource, branch: &BranchContext, operation: Option<&Operation>) -> Vote {

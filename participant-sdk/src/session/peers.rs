@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use pactum_core::id::Incarnation;
 use pactum_core::participant::SessionId;
-use pactum_proto::v1;
 use tokio::sync::mpsc;
+
+use super::batch::Outgoing;
 
 /// A stream that can be sent on.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) place: usize,
     pub(super) incarnation: Option<Incarnation>,
-    pub(super) outbox: mpsc::Sender<v1::ParticipantMessage>,
+    pub(super) outbox: mpsc::Sender<Outgoing>,
 }
 
 /// All of them.

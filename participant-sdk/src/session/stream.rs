@@ -4,15 +4,17 @@
 //! reader that is too slow ends its stream rather than memory. It does not know whether the stream is
 //! opened again.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pactum_core::id::{Incarnation, ResourceName};
 use pactum_core::participant::SessionId;
 use pactum_proto::error::{ErrorCode, ErrorFacts};
+use pactum_proto::frames::Frame;
+use pactum_proto::frames::participants_service_client::ParticipantsServiceClient;
 use pactum_proto::v1;
-use pactum_proto::v1::participants_service_client::ParticipantsServiceClient;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -22,10 +24,10 @@ use tracing::{debug, info};
 
 use super::Input;
 use super::attachment::Attachment;
-use super::batch::{BATCH_MESSAGES_MAX, cut, step};
+use super::batch::{BATCH_MESSAGES_MAX, Outgoing, cut, frame};
 use super::checks::recheck;
 use super::hooks::DynResource;
-use super::wire::{self, Clock, Incoming, Welcome};
+use super::wire::{self, Clock, Incoming, Malformed, Welcome};
 use crate::application::endpoint::{Target, chain};
 use crate::observe::Step;
 use crate::participant::SessionState;
@@ -44,10 +46,11 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// One open stream.
 pub(super) struct Stream {
-    requests: mpsc::Sender<v1::AttachRequest>,
-    responses: Streaming<v1::AttachResponse>,
+    session: SessionId,
+    requests: mpsc::Sender<Frame>,
+    responses: Streaming<Frame>,
     /// Messages that came with the Welcome.
-    first: Vec<v1::CoordinatorMessage>,
+    first: Vec<Result<Incoming, Malformed>>,
     pub(super) welcome: Welcome,
 }
 
@@ -82,25 +85,26 @@ impl Stream {
     pub(super) async fn open(
         target: &Target,
         hello: v1::ParticipantMessage,
+        session: SessionId,
         clock: Clock,
     ) -> Result<Self, End> {
         let channel = target.connect().await.map_err(|error| broken(chain(&error)))?;
         let (requests, outgoing) = mpsc::channel(BATCHES_AHEAD);
-        let hello = v1::AttachRequest { messages: vec![hello] };
-        requests.try_send(hello).map_err(|error| broken(error.to_string()))?;
+        let hello = v1::AttachRequest { messages: vec![hello] }.encode_to_vec();
+        requests.try_send(hello.into()).map_err(|error| broken(error.to_string()))?;
         let response = ParticipantsServiceClient::new(channel).attach(ReceiverStream::new(outgoing)).await;
         let mut responses = response?.into_inner();
         let first = responses.message().await?;
         let first = first.ok_or_else(|| broken("the coordinator ended the stream at once"))?;
-        let mut first = first.messages.into_iter();
         let no_welcome = || broken("the stream did not open with a Welcome");
-        // The session's number has no say in a Welcome.
-        let welcome = match wire::read(first.next().ok_or_else(no_welcome)?, SessionId(0), clock) {
+        let mut first = wire::frame(&first.0, session, clock.now());
+        let welcome = match first.next().ok_or_else(no_welcome)? {
             Ok(Incoming::Welcome(welcome)) => welcome,
             Ok(_) => return Err(no_welcome()),
             Err(error) => return Err(broken(error.to_string())),
         };
-        Ok(Self { requests, responses, first: first.collect(), welcome })
+        let first = first.collect();
+        Ok(Self { session, requests, responses, first, welcome })
     }
 }
 
@@ -112,8 +116,7 @@ impl Attachment {
         left_out: Vec<Arc<dyn DynResource>>,
         led_to: &mut Option<Incarnation>,
     ) -> End {
-        let session = SessionId(self.shared.last_session.fetch_add(1, Ordering::Relaxed) + 1);
-        let Stream { requests, mut responses, first, welcome } = stream;
+        let Stream { session, requests, mut responses, first, welcome } = stream;
         info!(address = self.address, session = session.0, incarnation = ?welcome.incarnation, "attached to the coordinator");
         let (outbox, mut waiting) = mpsc::channel(OUTBOX_MAX);
         let attached = Input::Attached { session, place: self.place, welcome: welcome.clone(), outbox };
@@ -128,17 +131,21 @@ impl Attachment {
         let mut end = self.take_in(session, first, led_to).await.err();
         let recheck = recheck(left_out);
         tokio::pin!(recheck);
-        let mut batch: Vec<v1::ParticipantMessage> = Vec::new();
+        let mut stopped = pin!(self.stop.cancelled());
+        let mut batch: Vec<Outgoing> = Vec::new();
         let mut taken: Vec<Step> = Vec::new();
         let end = loop {
             if let Some(end) = end.take() {
                 break end;
             }
             tokio::select! {
-                () = self.stop.cancelled() => break End::Stopped,
+                () = &mut stopped => break End::Stopped,
                 response = responses.message() => {
                     end = match response {
-                        Ok(Some(response)) => self.take_in(session, response.messages, led_to).await.err(),
+                        Ok(Some(response)) => {
+                            let messages = wire::frame(&response.0, session, self.clock.now()).collect();
+                            self.take_in(session, messages, led_to).await.err()
+                        }
                         Ok(None) => Some(broken("the coordinator ended the stream")),
                         Err(status) => Some(status.into()),
                     };
@@ -162,9 +169,9 @@ impl Attachment {
                         if !batch.is_empty() {
                             let messages = cut(&mut batch);
                             if self.observer.looks() {
-                                taken = messages.iter().filter_map(step).collect();
+                                taken = messages.iter().filter_map(|message| message.step.clone()).collect();
                             }
-                            permit.send(v1::AttachRequest { messages });
+                            permit.send(frame(&messages));
                         }
                     }
                     // The transport lets go of its end before the responses end; those say why.
@@ -207,13 +214,13 @@ impl Attachment {
     async fn take_in(
         &self,
         session: SessionId,
-        messages: Vec<v1::CoordinatorMessage>,
+        messages: Vec<Result<Incoming, Malformed>>,
         led_to: &mut Option<Incarnation>,
     ) -> Result<(), End> {
         let mut read = Vec::with_capacity(messages.len());
         let mut broken = None;
         for message in messages {
-            match wire::read(message, session, self.clock) {
+            match message {
                 Ok(Incoming::Welcome(welcome)) => {
                     if let Err(problem) = self.agree(&welcome) {
                         broken = Some(End::Broken(problem));
@@ -241,17 +248,17 @@ impl Attachment {
     /// Sends what still waits, and ends the stream in good order.
     async fn close(
         &self,
-        requests: mpsc::Sender<v1::AttachRequest>,
-        mut responses: Streaming<v1::AttachResponse>,
-        mut waiting: mpsc::Receiver<v1::ParticipantMessage>,
-        mut batch: Vec<v1::ParticipantMessage>,
+        requests: mpsc::Sender<Frame>,
+        mut responses: Streaming<Frame>,
+        mut waiting: mpsc::Receiver<Outgoing>,
+        mut batch: Vec<Outgoing>,
     ) {
         let closing = async {
             while let Ok(message) = waiting.try_recv() {
                 batch.push(message);
             }
             while !batch.is_empty() {
-                if requests.send(v1::AttachRequest { messages: cut(&mut batch) }).await.is_err() {
+                if requests.send(frame(&cut(&mut batch))).await.is_err() {
                     break;
                 }
             }

@@ -16,13 +16,18 @@ use pactum_core::outcome::BranchOutcome;
 use pactum_core::participant::{BranchKey, Event, SessionId};
 use pactum_core::time::Timestamp;
 use pactum_core::vote::{Evidence, Vote};
+use pactum_proto::frames::read::{self as read_frame, ToParticipant};
+use pactum_proto::frames::write;
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as FromCoordinator;
 use pactum_proto::v1::participant_message::Message as ToCoordinator;
+use prost::Message as _;
 use tokio::time::Instant;
 
+use super::batch::Outgoing;
 use crate::error::Refusal;
 use crate::members::{self, Member};
+use crate::observe::Step;
 use crate::resource::Registration;
 
 /// Longest text of a failure that is sent, in bytes.
@@ -102,11 +107,47 @@ fn malformed(problem: impl fmt::Display) -> Malformed {
     Malformed(format!("{problem}"))
 }
 
-/// Reads one message that came on this session.
+/// Reads what one frame holds, in its order. Whoever meets an error reads no further.
+pub(crate) fn frame(
+    frame: &[u8],
+    from: SessionId,
+    now: Timestamp,
+) -> impl Iterator<Item = Result<Incoming, Malformed>> {
+    let entries = read_frame::entries(frame, 1);
+    let others = match &entries {
+        Some(_) => Ok(Vec::new()),
+        None => v1::AttachResponse::decode(frame).map(|response| response.messages),
+    };
+    let (others, undecodable) = match others {
+        Ok(others) => (others, None),
+        Err(error) => (Vec::new(), Some(Err(malformed(error)))),
+    };
+    let usual = entries.into_iter().flatten().map(move |encoded| entry(encoded, from, now));
+    let others = others.into_iter().map(move |message| read(message, from, now));
+    usual.chain(others).chain(undecodable)
+}
+
+fn entry(encoded: &[u8], from: SessionId, now: Timestamp) -> Result<Incoming, Malformed> {
+    Ok(match read_frame::coordinator_message(encoded) {
+        Some(ToParticipant::Prepare { id, branch, operation, one_phase, time_left, traceparent }) => {
+            let key = BranchKey { id, branch: branch.id };
+            let deadline = now + time_left.min(TIME_LEFT_MAX);
+            let event = Event::PrepareReceived { from, id, branch, operation, one_phase, deadline };
+            Incoming::Prepare { key, event, traceparent }
+        }
+        Some(ToParticipant::Commit(id, branch, evidence)) => {
+            Incoming::Fact(Event::CommitReceived { from, id, branch, evidence })
+        }
+        Some(ToParticipant::Abort(id, branch)) => Incoming::Fact(Event::AbortReceived { from, id, branch }),
+        None => read(v1::CoordinatorMessage::decode(encoded).map_err(malformed)?, from, now)?,
+    })
+}
+
+/// Reads one message that came on this session, about now.
 pub(crate) fn read(
     message: v1::CoordinatorMessage,
     from: SessionId,
-    clock: Clock,
+    now: Timestamp,
 ) -> Result<Incoming, Malformed> {
     Ok(match message.message.ok_or_else(|| malformed("an empty message"))? {
         FromCoordinator::Welcome(welcome) => Incoming::Welcome(read_welcome(&welcome)?),
@@ -127,7 +168,7 @@ pub(crate) fn read(
                     payload: operation.payload.into(),
                 }),
                 one_phase: prepare.one_phase,
-                deadline: clock.now() + left,
+                deadline: now + left,
             };
             Incoming::Prepare { key, event, traceparent: prepare.traceparent }
         }
@@ -251,20 +292,18 @@ pub(crate) fn enlist(
     }))
 }
 
-pub(crate) fn vote(id: TransactionId, branch: Branch, vote: Vote) -> v1::ParticipantMessage {
-    message(ToCoordinator::Vote(v1::Vote {
-        id: Some(id.into()),
-        branch: Some(branch.into()),
-        vote: Some(vote.into()),
-    }))
+pub(crate) fn vote(id: TransactionId, branch: Branch, vote: Vote) -> Outgoing {
+    if let Vote::Commit(evidence) = &vote {
+        let step = Some(Step::VoteSent { gid: id.gid, branch: branch.id });
+        return Outgoing { encoded: write::vote_commit(id, &branch, evidence), step };
+    }
+    let vote = v1::Vote { id: Some(id.into()), branch: Some(branch.into()), vote: Some(vote.into()) };
+    message(ToCoordinator::Vote(vote)).into()
 }
 
-pub(crate) fn finished(id: TransactionId, branch: Branch, outcome: BranchOutcome) -> v1::ParticipantMessage {
-    message(ToCoordinator::Finished(v1::Finished {
-        id: Some(id.into()),
-        branch: Some(branch.into()),
-        outcome: v1::BranchOutcome::from(outcome).into(),
-    }))
+pub(crate) fn finished(id: TransactionId, branch: &Branch, outcome: &BranchOutcome) -> Outgoing {
+    let step = Some(Step::AckSent { gid: id.gid, branch: branch.id });
+    Outgoing { encoded: write::finished(id, branch, outcome), step }
 }
 
 pub(crate) fn failed(id: TransactionId, branch: Branch, error: &str) -> v1::ParticipantMessage {

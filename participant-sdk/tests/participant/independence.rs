@@ -1,6 +1,7 @@
 //! What hangs delays nothing but itself (F3, F6): neither another resource nor another branch. In
 //! simulated time; whatever hangs here hangs for ever.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pactum::BranchId;
@@ -54,6 +55,13 @@ impl World {
         self.stream.vote().await;
         (id, branch)
     }
+
+    /// The next vote, which is to be a yes: of which branch, and the execution.
+    async fn promise(&mut self) -> (v1::TransactionId, v1::Branch, String) {
+        let FromParticipant::Vote(vote) = self.stream.recv().await else { panic!("another message") };
+        let Some(v1::vote::Vote::Commit(evidence)) = vote.vote else { panic!("another vote") };
+        (vote.id.unwrap(), vote.branch.unwrap(), evidence.execution)
+    }
 }
 
 fn found(number: u64) -> PreparedName {
@@ -105,6 +113,47 @@ async fn a_branch_that_hangs_at_prepare_delays_no_other_branch() {
     let (id, branch) = world.prepared("sick", 2).await;
     world.stream.send([commit(&id, &branch, "x1")]).await;
     assert_eq!(world.stream.finished().await, Outcome::Committed);
+}
+
+/// Hooks that are due at once are begun together, and each ends by itself.
+#[tokio::test(start_paused = true)]
+async fn what_waits_delays_nothing_that_came_with_it() {
+    let mut world = World::start().await;
+    let all: Vec<_> = (1..=9).map(|number| (id(OWNER).into(), world.branch("sick", number))).collect();
+    world.sick.script(|script| script.hanging_branches.extend([1, 4, 5, 9].map(BranchId::new)));
+    let prepares = all.iter().map(|(id, branch)| prepare_operation(id, branch, "debit"));
+    world.stream.send(prepares.collect::<Vec<_>>()).await;
+    let mut commits = BTreeMap::new();
+    for _ in 0..5 {
+        let (id, branch, execution) = world.promise().await;
+        commits.insert(branch.id, commit(&id, &branch, &execution));
+    }
+    assert_eq!(commits.keys().copied().collect::<Vec<_>>(), [2, 3, 6, 7, 8]);
+    world.stream.send(commits.into_values()).await;
+    for _ in 0..5 {
+        assert_eq!(world.stream.finished().await, Outcome::Committed);
+    }
+    let hang = world.sick.calls().iter().filter(|call| *call == "prepare hangs").count();
+    assert_eq!(hang, 4);
+}
+
+/// Such a hook breaks its contract: it holds up its own resource, and nothing beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hook_that_blocks_its_thread_delays_no_other_resource() {
+    let mut world = World::start().await;
+    let _release = world.sick.release();
+    world.sick.script(|script| script.blocking_hook = Some("prepare"));
+    let (blocked, id): (v1::TransactionId, v1::TransactionId) = (id(OWNER).into(), id(OWNER).into());
+    let (blocked_branch, branch) = (world.branch("sick", 1), world.branch("well", 2));
+    let both =
+        [prepare_operation(&blocked, &blocked_branch, "debit"), prepare_operation(&id, &branch, "debit")];
+    world.stream.send(both).await;
+    let (id, branch, execution) = world.promise().await;
+    assert_eq!(branch.id, 2);
+    world.stream.send([commit(&id, &branch, &execution)]).await;
+    assert_eq!(world.stream.finished().await, Outcome::Committed);
+    until(|| world.sick.calls() == ["prepare blocks"]).await;
+    assert_eq!(world.sick.held(BranchId::new(1)), None);
 }
 
 /// C10: one database that does not list what it holds keeps no other one's branches in doubt.

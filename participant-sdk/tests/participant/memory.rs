@@ -1,7 +1,7 @@
 //! A resource in memory that outlives its participant, and does what the test tells it to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pactum::participant::Enlister;
@@ -47,6 +47,8 @@ pub(crate) struct Script {
     pub(crate) panicking_hook: Option<&'static str>,
     /// Hooks of this name do not come back.
     pub(crate) hanging_hook: Option<&'static str>,
+    /// Hooks of this name keep their thread until they are released.
+    pub(crate) blocking_hook: Option<&'static str>,
     /// Those of operators refuse.
     pub(crate) refusing_hook: Option<&'static str>,
     /// Nor does any hook of these branches.
@@ -74,6 +76,18 @@ pub(crate) struct Memory {
     changes: watch::Sender<u64>,
     /// Prepare hooks wait until it is open.
     gate: watch::Sender<bool>,
+    /// Whether hooks that block may go on.
+    released: Arc<(Mutex<bool>, Condvar)>,
+}
+
+/// Lets hooks that block go on when it is dropped, so that a test that fails ends.
+pub(crate) struct Release(Arc<(Mutex<bool>, Condvar)>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
 }
 
 impl Memory {
@@ -83,6 +97,7 @@ impl Memory {
             store: Arc::default(),
             changes: watch::Sender::new(0),
             gate: watch::Sender::new(true),
+            released: Arc::default(),
         }
     }
 
@@ -92,6 +107,11 @@ impl Memory {
 
     pub(crate) fn gate(&self, open: bool) {
         self.gate.send_replace(open);
+    }
+
+    /// What holds hooks that block, as long as it lives.
+    pub(crate) fn release(&self) -> Release {
+        Release(Arc::clone(&self.released))
     }
 
     pub(crate) fn resource_name(&self) -> &ResourceName {
@@ -144,6 +164,15 @@ impl Memory {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
+    /// Keeps the thread if the script says so.
+    fn may_block(&self, hook: &str) {
+        if self.lock().script.blocking_hook == Some(hook) {
+            self.called(&format!("{hook} blocks"));
+            let released = self.released.0.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.released.1.wait_while(released, |released| !*released));
+        }
+    }
+
     /// Waits for ever if the script says so.
     async fn may_hang(&self, hook: &str, branch: Option<BranchId>) {
         let hangs = {
@@ -189,6 +218,7 @@ impl Resource for Memory {
         branch: &BranchContext,
         operation: Option<&Operation>,
     ) -> Result<Prepared, AbortReason> {
+        self.may_block("prepare");
         self.may_hang("prepare", Some(branch.name.branch)).await;
         self.called("prepare");
         self.gate.subscribe().wait_for(|open| *open).await.unwrap();

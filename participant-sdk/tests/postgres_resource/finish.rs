@@ -239,3 +239,31 @@ async fn branches_are_ended_on_no_more_connections_than_allowed() {
             .unwrap();
     assert!((1..=2).contains(&opened), "{opened} connections");
 }
+
+/// Thousands that are ended at once after an outage, by a process that remembers none of them, share their
+/// look-ups: each reads all that is prepared, and one for each branch would grow with their square.
+#[tokio::test]
+async fn branches_without_memory_share_their_look_ups() {
+    const BRANCHES: i64 = 60;
+    let settings =
+        [("max_prepared_transactions", "100"), ("log_statement", "all"), ("logging_collector", "off")];
+    let server = PostgresServer::start_with(&settings).unwrap();
+    let bank = Bank::open_on(&server).await;
+    let mut prepared = Vec::new();
+    for key in 0..BRANCHES {
+        prepared.push(bank.prepared(key).await);
+    }
+    let look_ups = || {
+        let log = std::fs::read_to_string(server.log_path()).unwrap();
+        log.lines().filter(|line| line.contains("FROM pg_catalog.pg_prepared_xacts JOIN")).count()
+    };
+    let before = look_ups();
+    let restarted = bank.restarted();
+    let commits = prepared.iter().map(|(branch, evidence)| restarted.commit(branch, evidence, None));
+    for outcome in futures::future::join_all(commits).await {
+        assert_eq!(outcome, Ok(BranchOutcome::Committed));
+    }
+    assert_eq!(bank.prepared_count().await, 0);
+    let shared = look_ups() - before;
+    assert!((1..=4).contains(&shared), "{shared} look-ups for {BRANCHES} branches");
+}

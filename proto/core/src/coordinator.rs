@@ -27,6 +27,7 @@ mod tests;
 mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 pub use command::{
     Answer, BranchView, Command, InquiryAnswer, Phase, Refusal, TransactionOutcome, TransactionView,
@@ -35,7 +36,7 @@ pub use config::{Config, Mutant};
 pub use event::{Event, Operation, RegisterAnswer, RequestId, SubmittedBranch, Wait};
 
 use crate::id::{Branch, Gid, Incarnation, ResourceName, TransactionId};
-use crate::outcome::{BranchOutcome, Decision, DecisionRecord};
+use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details};
 use crate::time::Timestamp;
 use crate::vote::Vote;
 use memory::{Ended, Ending, Memory};
@@ -66,13 +67,16 @@ pub struct Coordinator {
     /// The log's floor: nothing at or under it is written or answered (law 7).
     floor: Gid,
     log_available: bool,
-    open: BTreeMap<Gid, Transaction>,
+    /// Each apart from its name: a node of the tree is half empty when gids come in their order.
+    open: BTreeMap<Gid, Box<Transaction>>,
     /// When each open transaction next has something to do by itself.
     wakes: BTreeSet<(Timestamp, Gid)>,
     memory: Memory,
     /// Questions that wait for a look-up in the log.
     questions: Questions,
     commands: VecDeque<Command>,
+    /// Shared by all of which nothing was said yet.
+    nothing_said: Arc<Details>,
 }
 
 impl Coordinator {
@@ -90,6 +94,7 @@ impl Coordinator {
             wakes: BTreeSet::new(),
             questions: Questions::default(),
             commands: VecDeque::new(),
+            nothing_said: Arc::default(),
         }
     }
 
@@ -229,12 +234,12 @@ impl Coordinator {
 
     /// The resource of every branch that has not ended, branch by branch.
     pub fn unfinished_resources(&self) -> impl Iterator<Item = &ResourceName> {
-        self.open.values().flat_map(Transaction::unfinished_resources)
+        self.open.values().flat_map(|transaction| transaction.unfinished_resources())
     }
 
     /// How often the present phase of an open transaction was attempted so far; 0 if it is not open.
     pub fn attempts(&self, gid: Gid) -> u32 {
-        self.open.get(&gid).map_or(0, Transaction::attempts)
+        self.open.get(&gid).map_or(0, |transaction| transaction.attempts())
     }
 
     /// Whether a transaction of this gid is open, or has ended and is remembered: then a request for
@@ -280,19 +285,20 @@ impl Coordinator {
         vote: Vote,
         now: Timestamp,
     ) -> Result<(), IllegalEvent> {
-        if let Some(open) = self.open.get(&id.gid) {
-            if open.id() != id {
+        let mut given = Some(vote);
+        let told = self.with(id.gid, now, |transaction, step| {
+            if transaction.id() != id {
                 return Err(IllegalEvent { id, event: "vote", state: "of another incarnation" });
             }
-            return self
-                .with(id.gid, now, |transaction, step| transaction.vote(&branch, vote, step))
-                .unwrap_or(Ok(()));
-        }
+            given.take().map_or(Ok(()), |vote| transaction.vote(&branch, vote, step))
+        });
         // A no, or a read-only vote, of a transaction that is over: nothing is owed.
-        if matches!(vote, Vote::Commit(_)) {
+        if told.is_none()
+            && let Some(vote @ Vote::Commit(_)) = given
+        {
             self.late_vote(id, branch, vote, now);
         }
-        Ok(())
+        told.unwrap_or(Ok(()))
     }
 
     /// A branch has ended. If its transaction is not open any more, an end against the decision is kept
@@ -304,10 +310,11 @@ impl Coordinator {
         outcome: BranchOutcome,
         now: Timestamp,
     ) -> Result<(), IllegalEvent> {
-        if self.open.get(&id.gid).is_some_and(|open| open.id() == id) {
-            return self
-                .with(id.gid, now, |transaction, step| transaction.branch_finished(branch, outcome, step))
-                .unwrap_or(Ok(()));
+        let told = self.with_same(id, now, |transaction, step| {
+            transaction.branch_finished(branch, outcome.clone(), step)
+        });
+        if let Some(told) = told {
+            return told;
         }
         let ended = self.memory.get(id.gid).filter(|ended| ended.id == id).map(|ended| &ended.ending);
         let outcome = match ended {
@@ -355,13 +362,17 @@ impl Coordinator {
         self.commands.push_back(Command::Reply { request, answer });
     }
 
-    /// Puts a transaction into the table.
+    /// Puts a transaction into the table, and has it take its first steps.
     fn start(&mut self, now: Timestamp, make: impl FnOnce(&mut Step<'_>) -> Transaction) -> Gid {
         let mut step = Step { commands: &mut self.commands, config: &self.config, now };
-        let transaction = make(&mut step);
+        let mut transaction = Box::new(make(&mut step));
         let gid = transaction.id().gid;
-        self.open.insert(gid, transaction);
-        self.tidy(gid);
+        note_wake(&mut self.wakes, &self.config, &mut transaction);
+        if transaction.is_over() {
+            self.remember(*transaction);
+        } else {
+            self.open.insert(gid, transaction);
+        }
         gid
     }
 
@@ -375,7 +386,12 @@ impl Coordinator {
         let transaction = self.open.get_mut(&gid)?;
         let mut step = Step { commands: &mut self.commands, config: &self.config, now };
         let result = act(transaction, &mut step);
-        self.tidy(gid);
+        note_wake(&mut self.wakes, &self.config, transaction);
+        if transaction.is_over()
+            && let Some(over) = self.open.remove(&gid)
+        {
+            self.remember(*over);
+        }
         Some(result)
     }
 
@@ -386,8 +402,8 @@ impl Coordinator {
         now: Timestamp,
         act: impl FnOnce(&mut Transaction, &mut Step<'_>) -> R,
     ) -> Option<R> {
-        self.open.get(&id.gid).filter(|open| open.id() == id)?;
-        self.with(id.gid, now, act)
+        self.with(id.gid, now, |transaction, step| (transaction.id() == id).then(|| act(transaction, step)))
+            .flatten()
     }
 
     fn with_each(&mut self, now: Timestamp, mut act: impl FnMut(&mut Transaction, &mut Step<'_>)) {
@@ -397,26 +413,26 @@ impl Coordinator {
         }
     }
 
-    /// Moves a transaction that is over into memory, and keeps the wake-ups in step with the rest.
-    fn tidy(&mut self, gid: Gid) {
-        let Some(transaction) = self.open.get_mut(&gid) else {
-            return;
-        };
-        let wake = if transaction.is_over() { None } else { transaction.wake(&self.config) };
-        if wake != transaction.noted_wake {
-            if let Some(at) = std::mem::replace(&mut transaction.noted_wake, wake) {
-                self.wakes.remove(&(at, gid));
-            }
-            if let Some(at) = wake {
-                self.wakes.insert((at, gid));
-            }
-        }
-        if transaction.is_over()
-            && let Some(over) = self.open.remove(&gid)
-            && let Some(ended) = over.into_ended()
+    /// Moves a transaction that is over into memory.
+    fn remember(&mut self, over: Transaction) {
+        if let Some(ended) = over.into_ended()
             && !self.config.plays(Mutant::StartsTwice)
         {
             self.memory.insert(ended, self.incarnation);
+        }
+    }
+}
+
+/// Keeps the wake-ups in step with a transaction that has taken a step.
+fn note_wake(wakes: &mut BTreeSet<(Timestamp, Gid)>, config: &Config, transaction: &mut Transaction) {
+    let wake = if transaction.is_over() { None } else { transaction.wake(config) };
+    if wake != transaction.noted_wake {
+        let gid = transaction.id().gid;
+        if let Some(at) = std::mem::replace(&mut transaction.noted_wake, wake) {
+            wakes.remove(&(at, gid));
+        }
+        if let Some(at) = wake {
+            wakes.insert((at, gid));
         }
     }
 }

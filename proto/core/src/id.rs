@@ -9,8 +9,8 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+use smol_str::SmolStr;
 use uuid::Uuid;
 
 /// A name that does not have the form its kind demands. Nothing happened.
@@ -193,12 +193,13 @@ fn is_plain_name(text: &str, bytes_max: usize) -> bool {
         && bytes.all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
-/// Defines a newtype over a shared short string in the alphabet of `is_plain_name`.
+/// Defines a newtype over a short string in the alphabet of `is_plain_name`: up to 23 bytes of it, which
+/// is most, need no allocation.
 macro_rules! plain_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $bytes_max:literal, $rule:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Longest allowed, in bytes.
@@ -210,7 +211,7 @@ macro_rules! plain_name {
             /// Empty, too long, or a character outside the alphabet.
             pub fn new(text: &str) -> Result<Self, NameError> {
                 if is_plain_name(text, Self::BYTES_MAX) {
-                    Ok(Self(text.into()))
+                    Ok(Self(SmolStr::new(text)))
                 } else {
                     Err(NameError::new($kind, text, $rule))
                 }

@@ -68,6 +68,7 @@
 
 pub mod coordinator;
 pub mod id;
+mod labels;
 pub mod outcome;
 pub mod participant;
 pub mod rendezvous;

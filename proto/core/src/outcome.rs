@@ -1,10 +1,12 @@
 //! Decisions and outcomes: what is decided once, what in fact happened at each branch, and
 //! how the branches' outcomes combine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::id::{Branch, BranchId, TransactionId};
+pub use crate::labels::Labels;
 use crate::vote::{AbortReason, Evidence};
 
 /// The write-once value of a global transaction's register (law 1).
@@ -74,11 +76,11 @@ pub fn combine<'a>(
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Details {
     /// Short name of the kind of transaction, for example `transfer`.
-    pub name: Arc<str>,
+    pub name: SmolStr,
     /// Labels, for example `order=4711`.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
+    pub labels: Labels,
     /// W3C `traceparent` at begin; empty if none.
-    pub traceparent: Arc<str>,
+    pub traceparent: SmolStr,
     /// Digest of a one-shot request, so that the same gid with another body is refused (I8).
     pub digest: Option<[u8; 16]>,
 }

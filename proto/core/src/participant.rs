@@ -39,7 +39,7 @@ pub use config::{Config, Mutant};
 pub use event::{BranchKey, Command, Event, SessionId};
 
 use crate::time::Timestamp;
-use branch::{HeldBranch, Step};
+use branch::{EndedBranch, HeldBranch, Step};
 
 /// An event that cannot be in the state it meets: a broken contract of the shell. Nothing happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,11 +57,14 @@ pub struct IllegalEvent {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Participant {
     config: Config,
-    branches: BTreeMap<BranchKey, HeldBranch>,
-    /// Deadlines of open branches.
+    /// Branches that have not ended. Far fewer than those that have, and so found sooner by themselves.
+    branches: BTreeMap<BranchKey, Box<HeldBranch>>,
+    /// Deadlines of these.
     deadlines: BTreeSet<(Timestamp, BranchKey)>,
-    /// Ended branches, the oldest end first.
-    ended: VecDeque<BranchKey>,
+    /// Branches that have ended and are remembered.
+    ended: BTreeMap<BranchKey, EndedBranch>,
+    /// The same, the oldest end first.
+    ends: VecDeque<BranchKey>,
     commands: VecDeque<Command>,
 }
 
@@ -72,7 +75,8 @@ impl Participant {
             config,
             branches: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            ended: VecDeque::new(),
+            ended: BTreeMap::new(),
+            ends: VecDeque::new(),
             commands: VecDeque::new(),
         }
     }
@@ -85,17 +89,15 @@ impl Participant {
         match event {
             Event::Enlisted { branch, id, deadline } => {
                 let key = BranchKey { id, branch: branch.id };
-                self.branches.entry(key).or_insert_with(|| HeldBranch::unknown(id, branch));
-                self.with(key, now, |held, step| {
+                self.with(key, Some(branch), now, |held, step| {
                     held.enlisted(deadline, step);
                     Ok(())
                 })
             }
-            Event::EnlistRefused { key } => self.with(key, now, HeldBranch::give_up),
+            Event::EnlistRefused { key } => self.with(key, None, now, HeldBranch::give_up),
             Event::PrepareReceived { from, id, branch, operation, one_phase, deadline } => {
                 let key = BranchKey { id, branch: branch.id };
-                self.branches.entry(key).or_insert_with(|| HeldBranch::unknown(id, branch));
-                self.with(key, now, |held, step| {
+                self.with(key, Some(branch), now, |held, step| {
                     if one_phase {
                         held.commit_one_phase(from, operation, deadline, step);
                     } else {
@@ -106,51 +108,47 @@ impl Participant {
             }
             Event::CommitReceived { from, id, branch, evidence } => {
                 let key = BranchKey { id, branch: branch.id };
-                self.branches.entry(key).or_insert_with(|| HeldBranch::unknown(id, branch));
-                self.with(key, now, |held, step| {
+                self.with(key, Some(branch), now, |held, step| {
                     held.commit(Some(from), evidence, step);
                     Ok(())
                 })
             }
             Event::AbortReceived { from, id, branch } => {
                 let key = BranchKey { id, branch: branch.id };
-                self.branches.entry(key).or_insert_with(|| HeldBranch::unknown(id, branch));
-                self.with(key, now, |held, step| {
+                self.with(key, Some(branch), now, |held, step| {
                     held.abort(Some(from), step);
                     Ok(())
                 })
             }
             Event::SettleReceived { from, id, branch } => {
                 let key = BranchKey { id, branch: branch.id };
-                self.branches.entry(key).or_insert_with(|| HeldBranch::unknown(id, branch));
-                self.with(key, now, |held, step| {
+                self.with(key, Some(branch), now, |held, step| {
                     held.settle(from, step);
                     Ok(())
                 })
             }
             Event::FoundPrepared { id, branch, evidence } => {
                 let key = BranchKey { id, branch: branch.id };
-                self.branches.entry(key).or_insert_with(|| HeldBranch::unknown(id, branch));
-                self.with(key, now, |held, step| {
+                self.with(key, Some(branch), now, |held, step| {
                     held.found_prepared(evidence, step);
                     Ok(())
                 })
             }
-            Event::InquiryAnswered { key, answer } => self.with(key, now, |held, step| {
+            Event::InquiryAnswered { key, answer } => self.with(key, None, now, |held, step| {
                 held.inquiry_answered(answer, step);
                 Ok(())
             }),
             Event::PrepareFinished { key, vote } => {
-                self.with(key, now, |held, step| held.prepare_finished(&vote, step))
+                self.with(key, None, now, |held, step| held.prepare_finished(&vote, step))
             }
             Event::RegisterRead { key, answer } => {
-                self.with(key, now, |held, step| held.register_read(&answer, step))
+                self.with(key, None, now, |held, step| held.register_read(&answer, step))
             }
             Event::BranchEnded { key, outcome } => {
-                self.with(key, now, |held, step| held.hook_ended(&outcome, step))
+                self.with(key, None, now, |held, step| held.hook_ended(&outcome, step))
             }
             Event::HookFailed { key, error } => {
-                self.with(key, now, |held, step| held.hook_failed(&error, step))
+                self.with(key, None, now, |held, step| held.hook_failed(&error, step))
             }
         }
     }
@@ -161,16 +159,16 @@ impl Participant {
             self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect();
         for key in due {
             let _held = self
-                .with(key, now, |held, step| {
+                .with(key, None, now, |held, step| {
                     held.due(step);
                     Ok(())
                 })
                 .is_ok();
         }
         if self.config.plays(Mutant::AbortsAloneInDoubt) {
-            let keys: Vec<BranchKey> = self.branches.keys().copied().collect();
+            let keys: BTreeSet<BranchKey> = self.branches.keys().chain(self.ended.keys()).copied().collect();
             for key in keys {
-                let _aborted = self.with(key, now, |held, step| {
+                let _aborted = self.with(key, None, now, |held, step| {
                     held.abort(None, step);
                     Ok(())
                 });
@@ -190,56 +188,83 @@ impl Participant {
 
     /// How many branches have not ended.
     pub fn len(&self) -> usize {
-        self.branches.len() - self.ended.len()
+        self.branches.len()
     }
 
     /// Whether every branch has ended.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.branches.is_empty()
     }
 
-    /// Has a branch take one step, and notes what follows from it.
+    /// Has a branch take one step, and notes what follows from it. A branch of which there is no memory is
+    /// one by what was `heard`; without that the step is illegal.
     fn with(
         &mut self,
         key: BranchKey,
+        heard: Option<crate::id::Branch>,
         now: Timestamp,
         act: impl FnOnce(&mut HeldBranch, &mut Step<'_>) -> Result<(), IllegalEvent>,
     ) -> Result<(), IllegalEvent> {
-        let Some(held) = self.branches.get_mut(&key) else {
-            return Err(IllegalEvent { key, event: "answer", state: "not held" });
-        };
-        let (was_ended, was_due) = (held.is_ended(), held.deadline());
         let mut step = Step { commands: &mut self.commands, config: &self.config, now };
-        let result = act(held, &mut step);
-        let (is_ended, is_due) = (held.is_ended(), held.deadline());
-        if was_due != is_due
-            && let Some(at) = was_due
-        {
-            self.deadlines.remove(&(at, key));
-        }
-        if let Some(at) = is_due {
-            self.deadlines.insert((at, key));
-        }
-        if held.is_blank() {
-            // A register that could not be read leaves nothing behind here.
-            self.branches.remove(&key);
+        if let Some(held) = self.branches.get_mut(&key) {
+            let was_due = held.deadline();
+            let result = act(held, &mut step);
+            let (is_due, stays) = (held.deadline(), !held.is_ended() && !held.is_blank());
+            self.set_deadline(key, was_due, is_due);
+            if !stays && let Some(held) = self.branches.remove(&key) {
+                self.hold(key, held, false, now);
+            }
             return result;
         }
-        match (was_ended, is_ended) {
-            (false, true) => {
-                held.ended(now);
-                self.ended.push_back(key);
-            }
-            // Found prepared after all (D5).
-            (true, false) => self.ended.retain(|ended| *ended != key),
-            (true, true) | (false, false) => {}
-        }
-        while self.ended.len() > self.config.remembered_max {
-            let Some(oldest) = self.ended.pop_front() else { break };
-            if let Some(held) = self.branches.remove(&oldest) {
-                self.commands.push_back(held.forget());
-            }
-        }
+        let (mut held, was_ended) = match (self.ended.remove(&key), heard) {
+            (Some(ended), _) => (Box::new(ended.recalled(key)), true),
+            (None, Some(branch)) => (Box::new(HeldBranch::unknown(key.id, branch)), false),
+            (None, None) => return Err(IllegalEvent { key, event: "answer", state: "not held" }),
+        };
+        let result = act(&mut held, &mut step);
+        self.set_deadline(key, None, held.deadline());
+        self.hold(key, held, was_ended, now);
         result
+    }
+
+    fn set_deadline(&mut self, key: BranchKey, was: Option<Timestamp>, is: Option<Timestamp>) {
+        if was != is {
+            if let Some(at) = was {
+                self.deadlines.remove(&(at, key));
+            }
+            if let Some(at) = is {
+                self.deadlines.insert((at, key));
+            }
+        }
+    }
+
+    /// Keeps a branch after its step, where it belongs now.
+    fn hold(&mut self, key: BranchKey, mut held: Box<HeldBranch>, was_ended: bool, now: Timestamp) {
+        if held.is_blank() {
+            // A register that could not be read leaves nothing behind here.
+            return;
+        }
+        if held.is_ended() && !was_ended {
+            held.ended(now);
+            self.ends.push_back(key);
+        }
+        match held.into_ended() {
+            Ok(ended) => {
+                self.ended.insert(key, ended);
+            }
+            Err(held) => {
+                if was_ended {
+                    // Found prepared after all (D5).
+                    self.ends.retain(|ended| *ended != key);
+                }
+                self.branches.insert(key, held);
+            }
+        }
+        while self.ends.len() > self.config.remembered_max {
+            let Some(oldest) = self.ends.pop_front() else { break };
+            if let Some(ended) = self.ended.remove(&oldest) {
+                self.commands.push_back(ended.forget(oldest));
+            }
+        }
     }
 }

@@ -145,7 +145,7 @@ async fn a_yes_is_a_promise(bank: &Bank, branch: &BranchContext) -> Verdict {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c6_a_prepare_without_the_proof_before_it_is_caught() {
-    let mutant = [Rule::Cut("SET LOCAL statement_timeout = 0; SELECT 1/", "PREPARE TRANSACTION")];
+    let mutant = [Rule::Cut("SELECT 1/", "PREPARE TRANSACTION")];
     caught("no guard before PREPARE TRANSACTION", &mutant, async |front: &Front| {
         let bank = Bank::shared(front).await;
         let (branch, mut work) = bank.begun(1).await;

@@ -39,6 +39,9 @@ pub(super) enum SessionError {
     /// It answered success with a WARNING: perhaps durable here and not at its standby.
     #[error("the server warned beside its answer: {0}")]
     Warned(String),
+    /// It answered, but not what was asked.
+    #[error("the server's answer does not say which rows were written")]
+    Incomplete,
     /// Another connection found that the log's history has changed.
     #[error("the log went on without this connection, which is given up")]
     Outdated,

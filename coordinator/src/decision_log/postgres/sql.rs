@@ -68,17 +68,44 @@ WHERE o.incarnation IS NOT NULL
   AND NOT EXISTS (SELECT FROM pactum.incarnations i WHERE i.id = o.incarnation)
 ORDER BY 1";
 
-/// `$1` incarnation, `$2` after this number, `$3` limit.
-pub(super) const UNFINISHED: &str = "\
-WITH mark AS (
+/// Up to where an incarnation's commits are finished, unless they are listed: `$1`.
+macro_rules! mark {
+    () => {
+        "mark AS (
     SELECT CASE WHEN i.recovered_at IS NOT NULL THEN 9223372036854775807
                 ELSE coalesce(p.finished_through, 0) END AS finished_through
     FROM (SELECT $1::uuid AS id) w
     LEFT JOIN pactum.incarnations i ON i.id = w.id
     LEFT JOIN pactum.progress p ON p.incarnation = w.id
-), unfinished AS (
+)"
+    };
+}
+
+/// `$1` incarnation, `$2` after this number, `$3` limit, `$4` how many commits to look through. Those
+/// unfinished among the next ones: what a page costs does not grow with how many there are in all. Finding
+/// none says nothing of what follows. `number > 0` names the index; a straggler is looked up by its key for
+/// each row, which a list that is being filled has no better plan for.
+pub(super) const UNFINISHED_NEAR: &str = concat!(
+    "WITH ",
+    mark!(),
+    "
+SELECT gid, incarnation, number, decision, reason_kind, reason_message, branches, details, format
+FROM (SELECT * FROM pactum.decisions
+      WHERE incarnation = $1 AND number > 0 AND number > $2::int8 ORDER BY number LIMIT $4) d
+WHERE number > (SELECT finished_through FROM mark)
+   OR (SELECT t.incarnation FROM pactum.stragglers t WHERE t.gid = d.gid) = $1
+ORDER BY number LIMIT $3"
+);
+
+/// `$1` incarnation, `$2` after this number, `$3` limit. However far the next ones lie: it reads every
+/// straggler of the incarnation.
+pub(super) const UNFINISHED_FAR: &str = concat!(
+    "WITH ",
+    mark!(),
+    ", unfinished AS (
     (SELECT d.* FROM pactum.decisions d
-     WHERE d.incarnation = $1 AND d.number > greatest($2::int8, (SELECT finished_through FROM mark))
+     WHERE d.incarnation = $1 AND d.number > 0
+       AND d.number > greatest($2::int8, (SELECT finished_through FROM mark))
      ORDER BY d.number LIMIT $3)
     UNION
     (SELECT d.* FROM pactum.stragglers t JOIN pactum.decisions d ON d.gid = t.gid
@@ -86,7 +113,8 @@ WITH mark AS (
      ORDER BY d.number LIMIT $3)
 )
 SELECT gid, incarnation, number, decision, reason_kind, reason_message, branches, details, format
-FROM unfinished ORDER BY number, gid LIMIT $3";
+FROM unfinished ORDER BY number, gid LIMIT $3"
+);
 
 /// `$1` incarnation. One without a row gets one, so that it need not be recovered again and again; its doubt
 /// stays. A live one is left alone.

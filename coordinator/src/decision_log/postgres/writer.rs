@@ -31,9 +31,12 @@ use crate::decision_log::batch::rounds;
 use crate::decision_log::codec::{self, DecisionColumns, FORMAT};
 use crate::decision_log::{DecisionLogError, DecisionWriter, Proposal, WriterProblem};
 
-/// `$1` our incarnation, `$2`… the columns, `$10` the format, `$11` the owners of the aborts, each once. A
-/// commit needs its own incarnation's fence; the sub-select is evaluated only when there is a commit,
-/// so aborts wait for no fence. Owners are locked in one order, as gids are.
+/// `$1` our incarnation, `$2`… the columns, `$10` the format, `$11` the owners of the aborts, each once, `$12`
+/// how many rows there are. A commit needs its own incarnation's fence; the sub-select is evaluated only
+/// when there is a commit, so aborts wait for no fence. Owners are locked in one order, as gids are.
+///
+/// Answers one row: how many were inserted, and which, unless it was all: a row for each would cost the
+/// server and us more than the insertion of it.
 const INSERT: &str = "\
 WITH fence AS MATERIALIZED (
     SELECT id FROM pactum.incarnations WHERE id = $1 AND ended_at IS NULL FOR SHARE
@@ -41,7 +44,7 @@ WITH fence AS MATERIALIZED (
     SELECT id, doubted FROM pactum.incarnations WHERE id = ANY ($11::uuid[]) ORDER BY id FOR SHARE
 ), state AS MATERIALIZED (
     SELECT floor, absent_doubted FROM pactum.log_state FOR SHARE
-)
+), written AS (
 INSERT INTO pactum.decisions
     (gid, incarnation, number, decision, reason_kind, reason_message, branches, details, format)
 SELECT p.gid, p.incarnation, p.number, p.decision, p.reason_kind, p.reason_message, p.branches,
@@ -55,7 +58,9 @@ WHERE p.gid > state.floor
                     ELSE p.incarnation = (SELECT id FROM fence) END
 ORDER BY p.gid
 ON CONFLICT (gid) DO NOTHING
-RETURNING gid";
+RETURNING gid
+)
+SELECT count(*), CASE WHEN count(*) < $12 THEN coalesce(array_agg(gid), '{}') END FROM written";
 
 /// `$1` gids, `$2` our incarnation, `$3` owners. At least one row, for the floor, the fence and the owners
 /// that are in doubt; then a row for each gid that stands.
@@ -128,10 +133,9 @@ impl PostgresWriter {
         incarnation: Incarnation,
         rows: &[Row<'_>],
     ) -> Result<Answers, SessionError> {
-        let mut won = self.insert(incarnation, rows).await?;
-        if won.len() == rows.len() {
+        let Some(mut won) = self.insert(incarnation, rows).await? else {
             return Ok(Answers { results: vec![ProposalResult::Won; rows.len()], spent: false });
-        }
+        };
         won.sort_unstable();
         let is_won = |gid: &Gid| won.binary_search(gid.as_uuid()).is_ok();
         let gids = rows.iter().map(|(proposal, _)| proposal.record.id.gid);
@@ -152,11 +156,12 @@ impl PostgresWriter {
         })
     }
 
+    /// Inserts; answers which of them were, or `None` if all.
     async fn insert(
         &mut self,
         incarnation: Incarnation,
         rows: &[Row<'_>],
-    ) -> Result<Vec<Uuid>, SessionError> {
+    ) -> Result<Option<Vec<Uuid>>, SessionError> {
         let ids = || rows.iter().map(|(proposal, _)| proposal.record.id);
         let columns = || rows.iter().map(|(_, columns)| columns);
         let gids: Vec<Uuid> = ids().map(|id| *id.gid.as_uuid()).collect();
@@ -167,7 +172,8 @@ impl PostgresWriter {
         let messages: Vec<Option<&str>> = columns().map(|c| c.reason_message.as_deref()).collect();
         let branches: Vec<Option<&str>> = columns().map(|c| c.branches.as_deref()).collect();
         let details: Vec<&str> = columns().map(|c| c.details.as_str()).collect();
-        let statement = sqlx::query_scalar::<_, Uuid>(INSERT)
+        let all = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let statement = sqlx::query_as::<_, (i64, Option<Vec<Uuid>>)>(INSERT)
             .bind(*incarnation.as_uuid())
             .bind(gids)
             .bind(incarnations)
@@ -179,8 +185,17 @@ impl PostgresWriter {
             .bind(details)
             .bind(FORMAT)
             .bind(owners(rows))
+            .bind(all)
+            // To the end of the statement, not to its first row: that is sent before the commit, and nothing is
+            // durable before the server has said that the statement is complete (law 2).
             .fetch_all(&mut self.session.connection);
-        self.session.notices.watch(self.session.limit, statement).await
+        let mut answer = self.session.notices.watch(self.session.limit, statement).await?;
+        match (answer.pop(), answer.is_empty()) {
+            (Some((count, None)), true) if count == all => Ok(None),
+            (Some((_, Some(won))), true) => Ok(Some(won)),
+            // Another number than were sent, and no word of which: nobody may believe that.
+            (Some((_, None)) | None, true) | (_, false) => Err(SessionError::Incomplete),
+        }
     }
 
     /// Reads what stands, then forces a write of our own.

@@ -5,9 +5,12 @@ use std::time::Duration;
 use pactum_core::coordinator::{Answer, InquiryAnswer, Operation, TransactionOutcome};
 use pactum_core::id::{Branch, BranchId, TransactionId};
 use pactum_core::vote::Evidence;
+use pactum_proto::frames::write;
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
+use prost::Message as _;
 
+use super::ToParticipant;
 use crate::decision_log::Replication;
 use crate::error::ServiceError;
 use crate::lifecycle::{Member, Standing};
@@ -30,13 +33,22 @@ pub(crate) fn known(answer: Answer) -> Result<TransactionOutcome, ServiceError> 
     }
 }
 
-/// The same on a pipeline.
-pub(crate) fn pipeline_answer(call_id: u64, reply: Reply) -> v1::PipelineAnswer {
+/// The same on a pipeline, encoded.
+pub(crate) fn pipeline_answer(call_id: u64, reply: Reply) -> Vec<u8> {
+    if let Ok(Answer::Outcome(TransactionOutcome::Committed {
+        read_only: false,
+        unfinished,
+        heuristic: None,
+    })) = &reply
+        && unfinished.is_empty()
+    {
+        return write::pipeline_committed(call_id);
+    }
     let answer = match reply.and_then(outcome) {
         Ok(outcome) => v1::pipeline_answer::Answer::Outcome(outcome),
         Err(error) => v1::pipeline_answer::Answer::Error(error.call_error()),
     };
-    v1::PipelineAnswer { call_id, answer: Some(answer) }
+    v1::PipelineAnswer { call_id, answer: Some(answer) }.encode_to_vec()
 }
 
 /// The answer to Begin.
@@ -47,7 +59,7 @@ pub(crate) fn begun(id: TransactionId, timeout: Duration) -> v1::BeginResponse {
 }
 
 /// The answer to Enlist.
-pub(crate) fn enlist_answer(call_id: u64, reply: Reply) -> v1::CoordinatorMessage {
+pub(crate) fn enlist_answer(call_id: u64, reply: Reply) -> ToParticipant {
     let error = match reply {
         Ok(Answer::Enlisted) => None,
         Ok(Answer::Refused(refusal)) => Some(ServiceError::Refused(refusal)),
@@ -59,11 +71,7 @@ pub(crate) fn enlist_answer(call_id: u64, reply: Reply) -> v1::CoordinatorMessag
 }
 
 /// The answer to an inquiry, if there is one.
-pub(crate) fn inquiry_answer(
-    id: TransactionId,
-    branch: BranchId,
-    reply: Reply,
-) -> Option<v1::CoordinatorMessage> {
+pub(crate) fn inquiry_answer(id: TransactionId, branch: BranchId, reply: Reply) -> Option<ToParticipant> {
     use v1::inquiry_answer::Answer as Told;
     let told = match reply {
         Ok(Answer::Inquiry(InquiryAnswer::Commit(evidence))) => Told::Commit(evidence.into()),
@@ -79,8 +87,8 @@ pub(crate) fn inquiry_answer(
     Some(message(ToParticipantMessage::InquiryAnswer(answer)))
 }
 
-pub(super) fn message(message: ToParticipantMessage) -> v1::CoordinatorMessage {
-    v1::CoordinatorMessage { message: Some(message) }
+pub(super) fn message(message: ToParticipantMessage) -> ToParticipant {
+    v1::CoordinatorMessage { message: Some(message) }.into()
 }
 
 fn duration(length: Duration) -> prost_types::Duration {
@@ -125,7 +133,7 @@ pub(crate) fn welcome(standing: &Standing) -> v1::Welcome {
 }
 
 /// A Welcome to a participant.
-pub(crate) fn welcome_participant(standing: &Standing) -> v1::CoordinatorMessage {
+pub(crate) fn welcome_participant(standing: &Standing) -> ToParticipant {
     message(ToParticipantMessage::Welcome(welcome(standing)))
 }
 
@@ -133,43 +141,26 @@ pub(crate) fn welcome_participant(standing: &Standing) -> v1::CoordinatorMessage
 pub(crate) fn prepare(
     id: TransactionId,
     branch: &Branch,
-    operation: Option<Operation>,
+    operation: Option<&Operation>,
     one_phase: bool,
     time_left: Duration,
-    traceparent: String,
-) -> v1::CoordinatorMessage {
-    message(ToParticipantMessage::Prepare(v1::Prepare {
-        id: Some(id.into()),
-        branch: Some(branch.clone().into()),
-        one_phase,
-        operation: operation.map(|operation| v1::Operation {
-            branch: branch.id.number(),
-            resource: branch.resource.as_str().to_owned(),
-            name: operation.name.as_ref().to_owned(),
-            payload: operation.payload.to_vec(),
-        }),
-        time_left: Some(duration(time_left)),
-        traceparent,
-    }))
+    traceparent: &str,
+) -> ToParticipant {
+    ToParticipant(write::prepare(id, branch, operation, one_phase, time_left, traceparent))
 }
 
 /// Commit.
-pub(crate) fn commit(id: TransactionId, branch: &Branch, evidence: &Evidence) -> v1::CoordinatorMessage {
-    message(ToParticipantMessage::Commit(v1::Commit {
-        id: Some(id.into()),
-        branch: Some(branch.clone().into()),
-        evidence: Some(evidence.clone().into()),
-    }))
+pub(crate) fn commit(id: TransactionId, branch: &Branch, evidence: &Evidence) -> ToParticipant {
+    ToParticipant(write::commit(id, branch, evidence))
 }
 
 /// Abort.
-pub(crate) fn abort(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
-    let branch = Some(branch.clone().into());
-    message(ToParticipantMessage::Abort(v1::Abort { id: Some(id.into()), branch }))
+pub(crate) fn abort(id: TransactionId, branch: &Branch) -> ToParticipant {
+    ToParticipant(write::abort(id, branch))
 }
 
 /// Settle.
-pub(crate) fn settle(id: TransactionId, branch: &Branch) -> v1::CoordinatorMessage {
+pub(crate) fn settle(id: TransactionId, branch: &Branch) -> ToParticipant {
     let branch = Some(branch.clone().into());
     message(ToParticipantMessage::Settle(v1::Settle { id: Some(id.into()), branch }))
 }

@@ -11,6 +11,7 @@ use pactum_proto::limits::MESSAGE_BYTES_MAX;
 use pactum_proto::v1;
 use pactum_proto::v1::coordinator_message::Message as ToParticipantMessage;
 
+use super::ToParticipant;
 use super::answers::message;
 use crate::error::ServiceError;
 use crate::examine::{Answer, Examined, FINDINGS_MAX};
@@ -29,13 +30,13 @@ pub(crate) fn examine(
     call_id: u64,
     resource: &ResourceName,
     branches: Vec<v1::BranchQuestion>,
-) -> v1::CoordinatorMessage {
+) -> ToParticipant {
     let resource = resource.as_str().to_owned();
     message(ToParticipantMessage::Examine(v1::Examine { call_id, resource, branches, limit: 0 }))
 }
 
 /// Asks what is prepared in a database.
-pub(crate) fn examine_prepared(call_id: u64, resource: &ResourceName, limit: u32) -> v1::CoordinatorMessage {
+pub(crate) fn examine_prepared(call_id: u64, resource: &ResourceName, limit: u32) -> ToParticipant {
     let resource = resource.as_str().to_owned();
     message(ToParticipantMessage::Examine(v1::Examine { call_id, resource, branches: Vec::new(), limit }))
 }
@@ -47,7 +48,7 @@ pub(crate) fn overrule(
     branch: &Branch,
     evidence: &Evidence,
     commit: bool,
-) -> v1::CoordinatorMessage {
+) -> ToParticipant {
     message(ToParticipantMessage::Overrule(v1::Overrule {
         call_id,
         id: Some(id.into()),
@@ -58,7 +59,7 @@ pub(crate) fn overrule(
 }
 
 /// Has a participant take new branches, or none.
-pub(crate) fn set_draining(draining: bool) -> v1::CoordinatorMessage {
+pub(crate) fn set_draining(draining: bool) -> ToParticipant {
     message(ToParticipantMessage::SetDraining(v1::SetDraining { draining }))
 }
 

@@ -48,7 +48,7 @@ impl Courses {
                 let mut course = Course::new(own, now);
                 let original = self.recovering.take();
                 course.traced = original.map(|original| Box::new(Traced::recovered(original, now)));
-                self.open.insert(id.gid, course);
+                self.open.insert(id.gid, Box::new(course));
                 let detail = if own { "" } else { "taken up here: its coordinator was another" };
                 self.note(id.gid, Kind::Begun, None, Detail::Plain(detail), now);
             }
@@ -68,6 +68,7 @@ impl Courses {
         if let Some(second) = course.in_doubt {
             self.doubts.leave(second);
         }
+        self.voting -= usize::from(course.stage == Stage::Preparing);
         if course.stage == Stage::Committing {
             self.meter.took(Phase::Finish, now.since(course.since));
         }

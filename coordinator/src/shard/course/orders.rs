@@ -20,7 +20,7 @@ impl Courses {
             Command::SendPrepare { id, branch, one_phase, details, .. } => {
                 let Some(attempt) = self.asks(id.gid, branch, Some(*one_phase), None, now) else { return };
                 self.trace_prepare(id.gid, branch, &details.traceparent, now);
-                let what = if *one_phase { "one-phase" } else { "" };
+                let what = if *one_phase { &"one-phase" } else { &"" };
                 let detail = if attempt == 1 && !one_phase {
                     Detail::Resource(branch.resource.clone())
                 } else {
@@ -33,7 +33,7 @@ impl Courses {
                     self.trace(id.gid, |traced, _| {
                         traced.begin("commit", Some(branch.id), branch.resource.as_str(), now);
                     });
-                    let detail = Detail::Attempt("commit", attempt);
+                    let detail = Detail::Attempt(&"commit", attempt);
                     self.note_if(attempt, id.gid, Kind::Sent, branch, detail, now);
                 }
             }
@@ -42,13 +42,13 @@ impl Courses {
                     self.trace(id.gid, |traced, _| {
                         traced.begin("abort", Some(branch.id), branch.resource.as_str(), now);
                     });
-                    let detail = Detail::Attempt("abort", attempt);
+                    let detail = Detail::Attempt(&"abort", attempt);
                     self.note_if(attempt, id.gid, Kind::Sent, branch, detail, now);
                 }
             }
             Command::SendSettle { id, branch } => {
                 if let Some(attempt) = self.asks(id.gid, branch, Some(true), None, now) {
-                    let detail = Detail::Attempt("question to its own database", attempt);
+                    let detail = Detail::Attempt(&"question to its own database", attempt);
                     self.note_if(attempt, id.gid, Kind::Sent, branch, detail, now);
                 }
             }
@@ -72,13 +72,15 @@ impl Courses {
         stage: Option<Stage>,
         now: Timestamp,
     ) -> Option<u16> {
-        let Self { open, doubts, meters, metrics, .. } = self;
+        let Self { open, doubts, meters, metrics, voting, .. } = self;
         let course = open.get_mut(&gid)?;
         if prepare.is_some() && course.stage == Stage::Open {
             course.prepared = now;
             course.enter(Stage::Preparing, now);
+            *voting += 1;
         }
         if let Some(stage) = stage.filter(|stage| *stage != course.stage) {
+            *voting -= usize::from(course.stage == Stage::Preparing);
             course.enter(stage, now);
         }
         if stage.is_some() || prepare == Some(true) {
@@ -116,6 +118,7 @@ impl Courses {
         if decision == Decision::Commit && course.stage == Stage::Preparing {
             self.meter.took(Phase::Prepare, now.since(course.since));
         }
+        self.voting -= usize::from(course.stage == Stage::Preparing);
         course.enter(Stage::Deciding, now);
         self.trace(gid, |traced, _| traced.begin("decide", None, "", now));
         self.note(gid, Kind::Deciding, None, Detail::Plain(decided(decision)), now);

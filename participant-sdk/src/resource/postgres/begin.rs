@@ -159,6 +159,18 @@ impl LocalTransaction {
         }
     }
 
+    /// Gives the session back to the pool, which sends the rollback and does not take the session before
+    /// that is answered. For a transaction that nothing has happened in.
+    pub(super) fn let_go(mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        // As in `roll_back`: at any other depth something would stay open.
+        if PgTransactionManager::get_transaction_depth(&connection) == 1 {
+            PgTransactionManager::start_rollback(&mut connection);
+        } else {
+            connection.close_on_drop();
+        }
+    }
+
     /// Closes the session, for one whose state is not known.
     pub(super) fn close(mut self) {
         if let Some(mut connection) = self.connection.take() {

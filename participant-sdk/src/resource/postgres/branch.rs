@@ -94,7 +94,9 @@ impl PostgresBranch {
     /// Hands the work over without looking at it, as one does who enlists first and works later.
     pub(crate) fn hold_unseen(self, xid: Option<u64>) {
         let inner: Arc<Inner> = Arc::clone(&self.resource.inner);
-        inner.hold_open(self.local, Probe { xid, pid: 0 });
+        // Some server's: a guard that let this branch through would be seen to.
+        let server = Some((String::from("1"), String::from("00000001")));
+        inner.hold_open(self.local, Probe { xid, pid: 0, server });
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::Inner;
-use super::control::{Control, bounded};
+use super::control::bounded;
 use super::operation::unsettled;
 use crate::resource::{HookError, Registration};
 
@@ -39,7 +39,7 @@ const FACTS: &str = "SELECT \
 
 /// The check hook.
 pub(super) async fn check(inner: &Inner) -> Result<Registration, HookError> {
-    let mut control = Control::acquire(inner.control()).await?;
+    let mut control = inner.control().await?;
     let asked = bounded(ask(inner, control.session())).await;
     match asked {
         Ok(registration) => {

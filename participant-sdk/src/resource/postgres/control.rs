@@ -6,13 +6,14 @@
 //! while it waits for a standby answers success with a warning (`failure-matrix` H8, seen).
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgConnection, PgPool, Postgres};
 use tokio::sync::Semaphore;
 
+use super::at_hand::AtHand;
 use super::sql::describe;
 use crate::resource::HookError;
 
@@ -38,7 +39,8 @@ pub(super) fn connections_for(pool: &PgPool) -> u32 {
 #[derive(Debug)]
 pub(super) struct Ending {
     /// Like the service's pool in everything else.
-    pub(super) pool: PgPool,
+    pool: PgPool,
+    at_hand: AtHand,
     /// As many as there are connections. More wait here, in order and for as long as it takes: the pool
     /// gives up on who waits for long, and he would have to come again.
     pub(super) turns: Semaphore,
@@ -60,7 +62,18 @@ impl Ending {
             .acquire_timeout(ACQUIRE_TIME_MAX)
             .test_before_acquire(false)
             .connect_lazy_with(connect);
-        Self { pool, turns: Semaphore::new(connections_max as usize) }
+        Self { pool, at_hand: AtHand::default(), turns: Semaphore::new(connections_max as usize) }
+    }
+
+    /// Takes a connection, if it can be the one that was used last.
+    pub(super) async fn acquire(&self) -> Result<Control, HookError> {
+        match self.at_hand.take(&self.pool).await {
+            Ok((connection, away_since)) => {
+                let home = Some((self.at_hand.clone(), away_since));
+                Ok(Control { connection: Some(connection), answered: true, home })
+            }
+            Err(error) => Err(no_connection(&error)),
+        }
     }
 }
 
@@ -97,14 +110,16 @@ pub(super) fn for_looking(pool: &PgPool) -> PgPool {
 pub(super) struct Control {
     connection: Option<PoolConnection<Postgres>>,
     answered: bool,
+    /// Where it is kept, and since when it has been away from its pool; `None` if it goes back there.
+    home: Option<(AtHand, Instant)>,
 }
 
 impl Control {
     /// Takes one from the pool.
     pub(super) async fn acquire(pool: &PgPool) -> Result<Self, HookError> {
         match pool.acquire().await {
-            Ok(connection) => Ok(Self { connection: Some(connection), answered: true }),
-            Err(error) => Err(HookError::new(format!("no connection to the database: {}", describe(&error)))),
+            Ok(connection) => Ok(Self { connection: Some(connection), answered: true, home: None }),
+            Err(error) => Err(no_connection(&error)),
         }
     }
 
@@ -122,12 +137,23 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.as_mut()
-            && !self.answered
-        {
-            connection.close_on_drop();
+        let Some(mut connection) = self.connection.take() else { return };
+        match (self.answered, self.home.take()) {
+            (true, None) => {}
+            (true, Some((at_hand, away_since))) => at_hand.keep(connection, away_since),
+            (false, home) => {
+                connection.close_on_drop();
+                if let Some((at_hand, _)) = home {
+                    // What happened to this one may have happened to all.
+                    at_hand.let_go();
+                }
+            }
         }
     }
+}
+
+fn no_connection(error: &sqlx::Error) -> HookError {
+    HookError::new(format!("no connection to the database: {}", describe(error)))
 }
 
 /// Gives a statement up as unanswered after a time that only a fault explains.

@@ -15,13 +15,8 @@ use sqlx::{PgConnection, Row as _};
 
 use super::sql::code;
 
-/// A selection list with the server's identity: system identifier, timeline, flushed position.
-///
-/// The timeline comes from the WAL file's name: what `pg_control_checkpoint` says is as old as
-/// the last checkpoint.
-pub(super) const ANCHOR_COLUMNS: &str = "(SELECT system_identifier::text FROM pg_catalog.pg_control_system()), \
-     substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8), \
-     pg_catalog.pg_current_wal_flush_lsn()::text";
+/// The flushed position, to be selected.
+pub(super) const ANCHOR_POSITION: &str = "pg_catalog.pg_current_wal_flush_lsn()::text";
 
 /// Where a server stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +30,7 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    /// Reads the columns of [`ANCHOR_COLUMNS`]; `None` if a server answered something else.
+    /// Reads what a server says of itself; `None` if it said something else.
     pub(super) fn from_columns(system: &str, timeline: &str, position: &str) -> Option<Self> {
         Some(Self {
             system: system.to_owned(),

@@ -85,7 +85,7 @@ async fn commit_by_evidence(
     xid: u64,
     anchor: &Anchor,
 ) -> Result<BranchOutcome, HookError> {
-    let found = inner.look_ups.prepared_xid(inner.control(), name).await?;
+    let found = inner.look_ups.prepared_xid(inner.ending(), name).await?;
     if found == Some(xid) && attempt(inner, name, Verb::Commit).await? == Ended::Done {
         return Ok(BranchOutcome::Committed);
     }
@@ -151,7 +151,7 @@ pub(super) async fn abort(
 
 /// The recover hook: our cluster's names in this database, and no others.
 pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedBranch>, HookError> {
-    let mut control = Control::acquire(inner.control()).await?;
+    let mut control = inner.control().await?;
     let scan = async {
         let rows = sqlx::query(
             "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text, \
@@ -201,7 +201,10 @@ pub(super) async fn still_prepared(
         return Ok(BTreeSet::new());
     }
     let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let query = sqlx::query_scalar("SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE gid = ANY ($1)");
+    // Joined, hence hashed: a list is compared with each row one by one once the plan is kept.
+    let query = sqlx::query_scalar(
+        "SELECT gid FROM pg_catalog.pg_prepared_xacts JOIN unnest($1::text[]) AS read (name) ON gid = name",
+    );
     Ok(query.bind(names).fetch_all(session).await?.into_iter().collect())
 }
 
@@ -226,7 +229,7 @@ impl From<Failed> for HookError {
 pub(super) async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
     // Never closed.
     let _turn = inner.ending().turns.acquire().await;
-    let mut control = Control::acquire(inner.control()).await.map_err(Failed::Refused)?;
+    let mut control = inner.control().await.map_err(Failed::Refused)?;
     let sql = Sql::default().splice(&verb.text()).text(" '").splice(name).text("'");
     let result = bounded(simple(control.session(), sql)).await;
     match &result {
@@ -289,7 +292,7 @@ pub(super) async fn fate(
     xid: u64,
     anchor: &Anchor,
 ) -> Result<Fate, HookError> {
-    let mut control = Control::acquire(inner.control()).await?;
+    let mut control = inner.control().await?;
     let looked = async {
         let Seen { fate, holds } = see_fate(inner, control.session(), name, xid, anchor).await?;
         if !holds {

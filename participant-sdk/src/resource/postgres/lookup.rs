@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use pactum_core::id::PreparedName;
-use sqlx::{PgPool, Row as _};
+use sqlx::Row as _;
 use tokio::sync::{Mutex as Turn, oneshot};
 
-use super::control::{Control, bounded};
+use super::control::{Ending, bounded};
 use super::evidence::xid_of;
 use super::operation::unsettled;
 use super::sql::is_lost;
@@ -35,7 +35,7 @@ impl LookUps {
     ///
     /// # Errors
     /// The database did not answer; nothing is known.
-    pub(super) async fn prepared_xid(&self, pool: &PgPool, name: &PreparedName) -> Answer {
+    pub(super) async fn prepared_xid(&self, ending: &Ending, name: &PreparedName) -> Answer {
         loop {
             let (answer, mut answered) = oneshot::channel();
             self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((name.clone(), answer));
@@ -49,7 +49,7 @@ impl LookUps {
                     match answered.try_recv() {
                         Ok(answer) => return answer,
                         Err(oneshot::error::TryRecvError::Closed) => break,
-                        Err(oneshot::error::TryRecvError::Empty) => self.look(pool).await,
+                        Err(oneshot::error::TryRecvError::Empty) => self.look(ending).await,
                     }
                 },
             }
@@ -57,13 +57,13 @@ impl LookUps {
     }
 
     /// Answers the longest waiting.
-    async fn look(&self, pool: &PgPool) {
+    async fn look(&self, ending: &Ending) {
         let asking: Vec<_> = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let count = waiting.len().min(NAMES_MAX);
             waiting.drain(..count).collect()
         };
-        match read(pool, asking.iter().map(|(name, _)| name.to_string()).collect()).await {
+        match read(ending, asking.iter().map(|(name, _)| name.to_string()).collect()).await {
             Ok(found) => {
                 for (name, answer) in asking {
                     // One who has gone away needs no answer.
@@ -80,13 +80,14 @@ impl LookUps {
 }
 
 /// Reads the xids that are prepared under these names.
-async fn read(pool: &PgPool, names: Vec<String>) -> Result<BTreeMap<String, u64>, HookError> {
-    let mut control = Control::acquire(pool).await?;
+async fn read(ending: &Ending, names: Vec<String>) -> Result<BTreeMap<String, u64>, HookError> {
+    let mut control = ending.acquire().await?;
     let look = async {
         let rows = sqlx::query(
+            // Joined, hence hashed: a list is compared with each row one by one once the plan is kept.
             "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text \
-               FROM pg_catalog.pg_prepared_xacts \
-              WHERE gid = ANY($1) AND database = current_database()",
+               FROM pg_catalog.pg_prepared_xacts JOIN unnest($1::text[]) AS asked (name) ON gid = name \
+              WHERE database = current_database()",
         )
         .bind(names)
         .fetch_all(control.session())

@@ -165,7 +165,7 @@ async fn commit_open(inner: &Inner, name: &PreparedName, mut local: LocalTransac
 
 /// Writes *committed* for a branch without effects, in a transaction of its own.
 async fn record_committed(inner: &Inner, name: &PreparedName) -> RegisterAnswer {
-    let Ok(mut control) = Control::acquire(inner.control()).await else {
+    let Ok(mut control) = inner.control().await else {
         return RegisterAnswer::Unknown;
     };
     let sql = Sql::default()
@@ -194,7 +194,7 @@ async fn aborted_for(inner: &Inner, name: &PreparedName, reason: AbortReason) ->
 
 /// The hook `settle`.
 pub(super) async fn settle(inner: &Inner, name: &PreparedName) -> RegisterAnswer {
-    let Ok(mut control) = Control::acquire(inner.control()).await else {
+    let Ok(mut control) = inner.control().await else {
         return RegisterAnswer::Unknown;
     };
     let asked = bounded(ask(control.session(), name)).await;
@@ -289,7 +289,7 @@ pub(super) async fn stands(
 /// Raises the floor to `gid` and deletes what lies under it, oldest first. Returns the rows
 /// deleted.
 pub(super) async fn forget_up_to(inner: &Inner, gid: Gid) -> Result<u64, HookError> {
-    let mut control = Control::acquire(inner.control()).await?;
+    let mut control = inner.control().await?;
     let raise = Sql::default()
         .text("BEGIN; SET LOCAL lock_timeout = ")
         .splice(&milliseconds(RAISE_LOCK_TIME_MAX))

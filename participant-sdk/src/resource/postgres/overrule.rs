@@ -10,7 +10,7 @@ use pactum_core::vote::Evidence;
 use sqlx::Row as _;
 
 use super::Inner;
-use super::control::{Control, bounded};
+use super::control::bounded;
 use super::evidence::{self, Anchor};
 use super::finish::{self, Ended, Failed, Fate, Verb};
 use crate::resource::{BranchPresence, HookError};
@@ -84,7 +84,7 @@ fn confirmed(name: &PreparedName, asked: BranchPresence, evidence: BranchPresenc
 /// The execution that is prepared under the name in this database. Looked at twice, as scans do: see
 /// [`finish::still_prepared`].
 async fn prepared_xid(inner: &Inner, name: &PreparedName) -> Result<Option<u64>, HookError> {
-    let mut control = Control::acquire(inner.control()).await?;
+    let mut control = inner.control().await?;
     let look = async {
         let session = control.session();
         let rows = sqlx::query(

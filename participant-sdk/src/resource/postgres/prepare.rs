@@ -6,12 +6,12 @@
 //! has failed or is not the branch's own any more, and then the server runs nothing of the rest.
 //!
 //! ```text
-//! SET LOCAL statement_timeout = 0;                 -- a cancelled wait for a standby says success
-//! SELECT pg_current_xact_id(), 1/(the guard)::int, -- 25P02 or 22012 here ends the message
+//! SELECT 1/(the guard)::int,                       -- 25P02 or 22012 here ends the message
+//!        set_config('statement_timeout', '0', …),  -- a cancelled wait for a standby says success
 //!        set_config('synchronous_commit', …);
 //! PREPARE TRANSACTION 'pactum:…';
 //! BEGIN;                                           -- so that an ordinary rollback follows
-//! SELECT <anchor>                                  -- a WAL position at or after the PREPARE
+//! SELECT <position>                                -- a WAL position at or after the PREPARE
 //! ```
 
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ use pactum_core::vote::{AbortKind, AbortReason};
 use sqlx::Row as _;
 
 use super::begin::LocalTransaction;
-use super::control::{Control, bounded};
-use super::evidence::{self, ANCHOR_COLUMNS, Anchor, XidStatus};
+use super::control::bounded;
+use super::evidence::{self, ANCHOR_POSITION, Anchor, XidStatus};
 use super::operation;
 use super::sql::{self, Refused, SYNCHRONOUS, Sql, abort_reason, column, guard, is_lost, simple};
 use super::{Inner, Open, marker};
@@ -37,13 +37,28 @@ const PURSUIT_GRACE: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// What the local transaction is, once its work is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Probe {
     /// The 64-bit xid; `None` if the branch may vote read-only.
     pub(super) xid: Option<u64>,
     /// The session's process at the server.
     pub(super) pid: i32,
+    /// The server's system identifier and timeline, as they are while it takes writes: a session that
+    /// could write sees no other before it ends. `None` at a standby.
+    pub(super) server: Option<(String, String)>,
 }
+
+/// Text that does not change, so that the server plans it once for each session: it is asked in every
+/// branch. The guard stands first, and what follows is not evaluated if it fails. The timeline comes from
+/// the WAL file's name: what `pg_control_checkpoint` says is as old as the last checkpoint.
+const PROBE: &str = "\
+SELECT 1/(current_setting('pactum.branch', true) IS NOT DISTINCT FROM $1)::int, \
+       CASE WHEN ($2 AND current_setting('transaction_read_only') = 'on') \
+              OR NOT EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
+            THEN pg_current_xact_id_if_assigned()::text ELSE pg_current_xact_id()::text END, \
+       pg_backend_pid(), \
+       CASE WHEN NOT pg_is_in_recovery() THEN (SELECT system_identifier::text FROM pg_control_system()) END, \
+       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
 
 /// Looks at a local transaction whose work is done: fails now rather than at Prepare if it
 /// cannot be prepared, and finds its xid.
@@ -53,23 +68,18 @@ pub(super) struct Probe {
 /// null (`failure-matrix` C9, H7, seen). Else an xid is assigned here, so that the fate of a
 /// PREPARE can be looked up even if its answer is lost.
 pub(super) async fn probe(local: &mut LocalTransaction) -> Result<Probe, AbortReason> {
-    let sql = guard(Sql::default().text("SELECT 1/"), &local.name)
-        .text("::int, CASE WHEN ")
-        .text(if local.options.is_read_only() {
-            "current_setting('transaction_read_only') = 'on'"
-        } else {
-            "false"
-        })
-        .text(
-            " OR NOT EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
-             THEN pg_current_xact_id_if_assigned()::text ELSE pg_current_xact_id()::text END, \
-             pg_backend_pid()::text",
-        );
+    let (name, read_only) = (local.name.to_string(), local.options.is_read_only());
     let looked = async {
-        let rows = simple(local.connection(), sql).await?;
-        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let query = sqlx::query(PROBE).bind(name).bind(read_only);
+        let row = query.fetch_one(local.connection()).await?;
         let xid: Option<String> = row.try_get(1)?;
-        Ok(Probe { xid: xid.as_deref().map(number).transpose()?, pid: number(&column(row, 2)?)? })
+        let server: Option<String> = row.try_get(3)?;
+        let timeline: Option<String> = row.try_get(4)?;
+        Ok(Probe {
+            xid: xid.as_deref().map(number).transpose()?,
+            pid: row.try_get(2)?,
+            server: server.zip(timeline),
+        })
     };
     match looked.await {
         Ok(probe) => Ok(probe),
@@ -99,7 +109,7 @@ pub(super) async fn prepare(
     };
     match open.probe.xid {
         None => end_read_only(open.local).await,
-        Some(xid) => prepare_open(inner, branch, open.local, xid, open.probe.pid).await,
+        Some(xid) => prepare_open(inner, branch, open.local, xid, open.probe).await,
     }
 }
 
@@ -128,7 +138,7 @@ async fn not_open(inner: &Inner, name: &PreparedName) -> Result<Prepared, AbortR
         );
         Err(AbortReason::new(AbortKind::LocalFailure, &message))
     };
-    let Ok(mut control) = Control::acquire(inner.control()).await else {
+    let Ok(mut control) = inner.control().await else {
         return refuse("");
     };
     let found = async {
@@ -167,23 +177,25 @@ async fn prepare_open(
     branch: &BranchContext,
     mut local: LocalTransaction,
     xid: u64,
-    pid: i32,
+    probe: Probe,
 ) -> Result<Prepared, AbortReason> {
     let message = prepare_message(&branch.name, inner.keeps_witness());
     let answer = simple(local.connection(), message).await.and_then(|rows| {
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
-        let (system, timeline, position) = (column(row, 0)?, column(row, 1)?, column(row, 2)?);
+        let (system, timeline) = probe.server.ok_or(sqlx::Error::RowNotFound)?;
+        let position = column(row, 0)?;
         Anchor::from_columns(&system, &timeline, &position)
             .ok_or_else(|| sqlx::Error::Protocol(String::from("the server's identity is unreadable")))
     });
     match answer {
         Ok(anchor) => {
-            local.roll_back().await;
+            // Nothing of the branch is in it any more: its rollback need not be waited for.
+            local.let_go();
             Ok(Prepared::Yes(evidence::evidence(xid, &anchor)))
         }
         Err(error) => {
             let reason = abort_reason("PREPARE TRANSACTION failed", &error);
-            let lingering = is_lost(&error).then_some(pid);
+            let lingering = is_lost(&error).then_some(probe.pid);
             if lingering.is_some() {
                 local.close();
             } else {
@@ -197,10 +209,10 @@ async fn prepare_open(
 }
 
 fn prepare_message(name: &PreparedName, witness: bool) -> Sql {
-    let sql = Sql::default().text("SET LOCAL statement_timeout = 0; SELECT 1/");
-    let sql = guard(sql, name).text("::int, ").text(SYNCHRONOUS).text("; ");
+    let sql = guard(Sql::default().text("SELECT 1/"), name);
+    let sql = sql.text("::int, set_config('statement_timeout', '0', true), ").text(SYNCHRONOUS).text("; ");
     let sql = if witness { marker::insert(sql, name, "true").text("; ") } else { sql };
-    sql.text("PREPARE TRANSACTION '").splice(name).text("'; BEGIN; SELECT ").text(ANCHOR_COLUMNS)
+    sql.text("PREPARE TRANSACTION '").splice(name).text("'; BEGIN; SELECT ").text(ANCHOR_POSITION)
 }
 
 /// Makes sure that a failed PREPARE left nothing prepared (`failure-matrix` D1).
@@ -241,7 +253,7 @@ async fn undo_once(
     xid: u64,
     lingering: Option<i32>,
 ) -> Result<bool, crate::resource::HookError> {
-    let mut control = Control::acquire(inner.control()).await?;
+    let mut control = inner.control().await?;
     let look = async {
         if evidence::prepared_xid(control.session(), name).await? == Some(xid) {
             let sql = Sql::default().text("ROLLBACK PREPARED '").splice(name).text("'");

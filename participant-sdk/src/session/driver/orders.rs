@@ -1,26 +1,37 @@
 //! Carrying out what the core orders: hooks, messages, reports.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pactum_core::coordinator::RegisterAnswer;
 use pactum_core::id::{Branch, PreparedName, TransactionId};
 use pactum_core::participant::{BranchKey, Command, Event, SessionId};
 use pactum_core::vote::{AbortKind, AbortReason, Vote};
-use pactum_proto::v1;
 use tokio::time::Instant;
 use tracing::field::Empty;
-use tracing::{Instrument as _, debug, error, info_span, warn};
+use tracing::{Span, debug, error, info_span, warn};
 
 use super::Driver;
 use crate::resource::BranchContext;
-use crate::session::hooks::{self, Hook};
-use crate::session::{Input, wire};
+use crate::session::batch::Outgoing;
+use crate::session::hooks::{Due, Hook};
+use crate::session::wire;
 
 impl Driver {
     pub(super) fn carry_out(&mut self) {
-        while let Some(command) = self.core.poll_command() {
-            self.order(command);
+        loop {
+            while let Some(command) = self.core.poll_command() {
+                self.order(command);
+            }
+            if self.refused.is_empty() {
+                break;
+            }
+            // As if they had been run.
+            for event in std::mem::take(&mut self.refused) {
+                self.hook_ended(event);
+            }
+        }
+        for served in self.resources.values_mut().filter(|served| !served.round.is_empty()) {
+            served.runner.start(std::mem::take(&mut served.round));
         }
     }
 
@@ -52,7 +63,7 @@ impl Driver {
             }
             Command::SendVote { to, id, branch, vote } => self.send(to, wire::vote(id, branch, vote)),
             Command::SendFinished { to, id, branch, outcome } => {
-                self.send(to, wire::finished(id, branch, outcome));
+                self.send(to, wire::finished(id, &branch, &outcome));
             }
             Command::SendFailed { to, id, branch, error } => {
                 self.send(to, wire::failed(id, branch, &error));
@@ -85,48 +96,54 @@ impl Driver {
 
     /// Puts a message into a session's outbox. If the session is gone the coordinator asks again on
     /// its next one; if it does not keep up it is ended.
-    pub(super) fn send(&mut self, to: SessionId, message: v1::ParticipantMessage) {
+    pub(super) fn send(&mut self, to: SessionId, message: impl Into<Outgoing>) {
         let Some(peer) = self.peers.get(to) else { return };
-        if peer.outbox.try_send(message).is_err() {
+        if peer.outbox.try_send(message.into()).is_err() {
             warn!(session = to.0, "a session does not keep up, and is ended");
             self.detached(to);
         }
     }
 
     fn context(
-        &self,
+        &mut self,
         id: TransactionId,
         branch: &Branch,
         deadline: Option<Instant>,
     ) -> Option<BranchContext> {
-        let cluster = self.shared.cluster()?;
+        if self.cluster.is_none() {
+            self.cluster = self.shared.cluster();
+        }
+        let cluster = self.cluster.clone()?;
         Some(BranchContext {
             name: PreparedName { cluster, id, branch: branch.id },
-            deadline: deadline.unwrap_or_else(Instant::now).into_std(),
+            deadline: deadline.unwrap_or(self.now).into_std(),
         })
     }
 
+    /// Has a hook run at the end of the round.
     fn start(&mut self, id: TransactionId, branch: &Branch, deadline: Option<Instant>, hook: Hook) {
         self.running += 1;
         let key = BranchKey { id, branch: branch.id };
         let foreign = !branch.instance.is_nil() && branch.instance != self.shared.instance;
         let refusal = if self.stopping && matches!(hook, Hook::Prepare { .. }) {
             Some("the participant is shutting down")
-        } else if self.shared.is_draining() && matches!(hook, Hook::Prepare { operation: Some(_) }) {
+        } else if matches!(hook, Hook::Prepare { operation: Some(_) }) && self.shared.is_draining() {
             // What was begun goes on; this was not.
             Some("the participant is draining, and takes no new branches")
         } else if foreign && matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. }) {
             // An operation executed here too could end up committed twice.
             Some("the branch belongs to another instance of the resource")
-        } else if !self.resources.contains_key(&branch.resource) {
-            Some("the resource is not one of this participant's")
         } else {
             None
         };
-        let (resource, context) = (self.resources.get(&branch.resource), self.context(id, branch, deadline));
-        let (None, Some(resource), Some(context)) = (refusal, resource, context) else {
-            let problem = refusal.unwrap_or("no coordinator has named the cluster yet");
-            self.report(refused(key, &hook, problem));
+        let context = self.context(id, branch, deadline);
+        let served = self.resources.get_mut(&branch.resource);
+        let (None, Some(served), Some(context)) = (refusal, served, context) else {
+            let problem = refusal.unwrap_or(match self.cluster {
+                Some(_) => "the resource is not one of this participant's",
+                None => "no coordinator has named the cluster yet",
+            });
+            self.refused.push(refused(key, &hook, problem));
             return;
         };
         let span = info_span!(
@@ -143,39 +160,14 @@ impl Driver {
         {
             span.record("traceparent", traceparent);
         }
-        let (resource, observer) = (Arc::clone(resource), self.observer.clone());
-        let prepares = matches!(hook, Hook::Prepare { .. } | Hook::OnePhase { .. })
-            .then(|| self.prepares.get(&branch.resource).map(Arc::clone))
-            .flatten();
-        let inputs = self.shared.inputs.clone();
-        let task = async move {
-            let permit = match prepares {
-                // Never closed.
-                Some(prepares) => prepares.acquire_owned().await.ok(),
-                None => None,
-            };
-            let event = hooks::run(resource, hook, context, observer).await;
-            drop(permit);
-            // Without a driver nobody is left to hear it: what is prepared is found by the next scan.
-            inputs.send(Input::HookEnded(event)).await.ok();
-        };
-        self.tasks.spawn(task.instrument(span));
+        served.round.push(Due { hook, branch: context, span });
     }
 
-    /// Reports the end of a hook that was not run, as if it had been.
-    fn report(&self, event: Event) {
-        let inputs = self.shared.inputs.clone();
-        self.tasks.spawn(async move { inputs.send(Input::HookEnded(event)).await.ok() });
-    }
-
-    fn forget(&self, id: TransactionId, branch: &Branch) {
-        let Some(resource) = self.resources.get(&branch.resource).map(Arc::clone) else { return };
-        let Some(context) = self.context(id, branch, None) else { return };
-        self.tasks.spawn(async move {
-            if let Err(panic) = hooks::caught(resource.forget(&context)).await {
-                error!(panic, branch = %context.name, "the forget hook panicked");
-            }
-        });
+    fn forget(&mut self, id: TransactionId, branch: &Branch) {
+        let context = self.context(id, branch, None);
+        if let (Some(served), Some(branch)) = (self.resources.get_mut(&branch.resource), context) {
+            served.round.push(Due { hook: Hook::Forget, branch, span: Span::none() });
+        }
     }
 }
 
@@ -187,6 +179,9 @@ fn refused(key: BranchKey, hook: &Hook, problem: &str) -> Event {
             Event::PrepareFinished { key, vote: Vote::Abort(reason) }
         }
         Hook::OnePhase { .. } | Hook::Settle => Event::RegisterRead { key, answer: RegisterAnswer::Unknown },
-        Hook::Commit { .. } | Hook::Abort { .. } => Event::HookFailed { key, error: problem.into() },
+        // Nobody waits for a Forget, and it is not refused.
+        Hook::Commit { .. } | Hook::Abort { .. } | Hook::Forget => {
+            Event::HookFailed { key, error: problem.into() }
+        }
     }
 }

@@ -16,17 +16,25 @@ use crate::time::Timestamp;
 use crate::vote::AbortReason;
 
 impl Coordinator {
-    /// Whether an unknown gid may be started here.
+    /// Whether a gid may be started here that is not open under its owner's name.
     fn may_start(&self, id: TransactionId) -> Result<(), Refusal> {
+        match self.may_start_unknown(id) {
+            refused @ Err(Refusal::NoIncarnation | Refusal::NotOwner | Refusal::Forgotten) => refused,
+            // Open under another owner's name: that one is being driven, and is not pushed aside.
+            _ if self.open.contains_key(&id.gid) => Err(Refusal::NotOwner),
+            _ if self.memory.get(id.gid).is_some() => Err(Refusal::Ended),
+            too_old_or_not => too_old_or_not,
+        }
+    }
+
+    /// Whether a gid may be started here that is neither open nor remembered.
+    fn may_start_unknown(&self, id: TransactionId) -> Result<(), Refusal> {
         match self.incarnation {
             None => Err(Refusal::NoIncarnation),
             Some(own) if own != id.incarnation && !self.config.plays(Mutant::ForeignCommitRuns) => {
                 Err(Refusal::NotOwner)
             }
             Some(_) if id.gid <= self.floor => Err(Refusal::Forgotten),
-            // Open under another owner's name: that one is being driven, and is not pushed aside.
-            Some(_) if self.open.contains_key(&id.gid) => Err(Refusal::NotOwner),
-            Some(_) if self.memory.get(id.gid).is_some() => Err(Refusal::Ended),
             Some(_) if !self.memory.may_start(id.gid) => Err(Refusal::TooOldToStart),
             Some(_) => Ok(()),
         }
@@ -59,14 +67,22 @@ impl Coordinator {
         if id.gid <= self.floor {
             return Err(Refusal::Forgotten);
         }
-        if !self.open.contains_key(&id.gid) {
+        let mut joins = Some(branch);
+        let told = self.with(id.gid, now, |transaction, step| match joins.take() {
+            Some(branch) if transaction.id() == id => transaction.enlist(branch, step),
+            Some(_) | None => Err(Refusal::NotOwner),
+        });
+        if let (None, Some(branch)) = (&told, joins) {
             self.may_start(id)?;
-            self.start(now, |step| Transaction::begin(id, Arc::default(), time_left, step));
+            let (mut told, nothing_said) = (Ok(()), Arc::clone(&self.nothing_said));
+            self.start(now, |step| {
+                let mut transaction = Transaction::begin(id, nothing_said, time_left, step);
+                told = transaction.enlist(branch, step);
+                transaction
+            });
+            return told;
         }
-        self.with(id.gid, now, |transaction, step| {
-            if transaction.id() == id { transaction.enlist(branch, step) } else { Err(Refusal::NotOwner) }
-        })
-        .unwrap_or(Err(Refusal::Ended))
+        told.unwrap_or(Err(Refusal::Ended))
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
@@ -98,11 +114,16 @@ impl Coordinator {
             return;
         }
         if known.is_none() {
-            self.start(now, |step| Transaction::begin(id, Arc::clone(&details), timeout, step));
+            self.start(now, |step| {
+                let mut transaction = Transaction::begin(id, Arc::clone(&details), timeout, step);
+                transaction.commit(branches, details, wait, request, step);
+                transaction
+            });
+        } else {
+            self.with(id.gid, now, |transaction, step| {
+                transaction.commit(branches, details, wait, request, step);
+            });
         }
-        self.with(id.gid, now, |transaction, step| {
-            transaction.commit(branches, details, wait, request, step);
-        });
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the fields of one event")]
@@ -120,7 +141,8 @@ impl Coordinator {
             self.reply(request, Answer::Refused(Refusal::TooManyBranches));
             return;
         }
-        let names: BTreeSet<Branch> = branches.iter().map(|submitted| submitted.branch.clone()).collect();
+        let names =
+            || -> BTreeSet<Branch> { branches.iter().map(|submitted| submitted.branch.clone()).collect() };
         let first_use = match (self.open.get(&id.gid), self.memory.get(id.gid)) {
             // Another owner's, which is only being asked about: its body need not be known here.
             (Some(open), _) if Some(open.id().incarnation) != self.incarnation => {
@@ -135,17 +157,18 @@ impl Coordinator {
             Some(digest) if digest != details.digest => {
                 self.reply(request, Answer::Refused(Refusal::RequestDiffers));
             }
-            Some(_) => self.ask_outcome(id, Some(names), wait, request, now),
-            None if self.may_start(id).is_err() => {
-                self.ask_outcome(id, Some(names), wait, request, now);
+            Some(_) => self.ask_outcome(id, Some(names()), wait, request, now),
+            None if self.may_start_unknown(id).is_err() => {
+                self.ask_outcome(id, Some(names()), wait, request, now);
             }
-            None if !self.log_available && !is_own_register(&names) => {
+            None if !self.log_available && !is_own_register(&names()) => {
                 self.reply(request, Answer::Refused(Refusal::LogUnavailable));
             }
             None => {
-                self.start(now, |step| Transaction::begin(id, details, timeout, step));
-                self.with(id.gid, now, |transaction, step| {
+                self.start(now, |step| {
+                    let mut transaction = Transaction::begin(id, details, timeout, step);
                     transaction.submit(branches, wait, request, step);
+                    transaction
                 });
             }
         }

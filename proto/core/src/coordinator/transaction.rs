@@ -16,23 +16,27 @@
 //! it) and [`finishing`] (phase 2); what anybody is told meanwhile in [`answers`].
 
 mod answers;
+mod branches;
 mod deciding;
 mod finishing;
 mod voting;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use super::IllegalEvent;
 use super::command::{Answer, Command};
 use super::config::Config;
-use super::event::{Operation, RequestId, Wait};
+use super::event::{RequestId, Wait};
 use super::memory::{Ended, Ending};
-use crate::id::{Branch, BranchId, TransactionId};
-use crate::outcome::{BranchOutcome, DecisionRecord, Details};
+use crate::id::{BranchId, TransactionId};
+use crate::outcome::{DecidedBranch, Details};
 use crate::time::Timestamp;
-use crate::vote::{AbortReason, Evidence, Vote};
+use crate::vote::{AbortReason, Evidence};
+use branches::{BranchState, Branches};
 pub(super) use finishing::against;
 
 /// What a transition may use: the queue of orders, the settings, and the time.
@@ -77,7 +81,8 @@ enum State {
     },
     /// The commit record is with the log.
     Proposing {
-        record: DecisionRecord,
+        /// Those that the record names, each with its evidence; the same at each attempt.
+        branches: Arc<[DecidedBranch]>,
         /// Whether the log owes an answer now; if not, the next attempt is due by the timer.
         in_flight: bool,
         /// Whether an attempt's answer was lost: then "forgotten" proves nothing.
@@ -134,42 +139,6 @@ impl State {
     }
 }
 
-/// One branch, as the coordinator knows it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct BranchState {
-    branch: Branch,
-    /// To be executed at Prepare, in a one-shot transaction.
-    operation: Option<Operation>,
-    vote: Option<Vote>,
-    outcome: Option<BranchOutcome>,
-    attempts: u32,
-    last_error: Option<Arc<str>>,
-    /// Prepare could not be handed to any session so far.
-    not_attached: bool,
-}
-
-impl BranchState {
-    fn new(branch: Branch, operation: Option<Operation>) -> Self {
-        Self {
-            branch,
-            operation,
-            vote: None,
-            outcome: None,
-            attempts: 0,
-            last_error: None,
-            not_attached: false,
-        }
-    }
-
-    /// The evidence of a commit vote.
-    fn evidence(&self) -> Option<&Evidence> {
-        match &self.vote {
-            Some(Vote::Commit(evidence)) => Some(evidence),
-            Some(Vote::ReadOnly | Vote::Abort(_)) | None => None,
-        }
-    }
-}
-
 /// A request for the outcome that is not answered yet.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Waiter {
@@ -193,8 +162,9 @@ pub(super) struct Transaction {
     began: Timestamp,
     deadline: Timestamp,
     state: State,
-    branches: BTreeMap<BranchId, BranchState>,
-    waiters: Vec<Waiter>,
+    branches: Branches,
+    /// One is the rule.
+    waiters: SmallVec<[Waiter; 1]>,
     inquirers: Vec<Inquirer>,
     /// Attempts in the present phase, for the retry delay.
     attempts: u32,
@@ -221,8 +191,8 @@ impl Transaction {
             began: now,
             deadline,
             state,
-            branches: BTreeMap::new(),
-            waiters: Vec::new(),
+            branches: Branches::default(),
+            waiters: SmallVec::new(),
             inquirers: Vec::new(),
             attempts: 0,
             retry_at: None,
@@ -339,7 +309,7 @@ impl Transaction {
             self.recorded_undecided = true;
             step.order(Command::RecordUndecided {
                 id: self.id,
-                branches: self.branches.values().map(|state| state.branch.clone()).collect(),
+                branches: self.branches.iter().map(|state| state.branch.clone()).collect(),
                 details: Arc::clone(&self.details),
                 age: step.now.since(self.began),
             });

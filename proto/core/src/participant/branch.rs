@@ -1,11 +1,15 @@
 //! One branch at its participant: from open work to its end, one hook at a time.
 
+mod askers;
+mod ended;
 mod ending;
 mod inquiring;
 mod register;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
+use self::askers::Askers;
+pub(super) use self::ended::EndedBranch;
 use super::IllegalEvent;
 use super::config::{Config, Mutant};
 use super::event::{BranchKey, Command, SessionId};
@@ -96,11 +100,11 @@ pub(super) struct HeldBranch {
     /// When it ended, if it has.
     ended_at: Option<Timestamp>,
     /// Who asked for the vote that is not sent yet.
-    prepare_asked: BTreeSet<SessionId>,
+    prepare_asked: Askers,
     /// Who asked for the end that has not come yet.
-    end_asked: BTreeSet<SessionId>,
+    end_asked: Askers,
     /// Who asked for what the register holds.
-    register_asked: BTreeSet<SessionId>,
+    register_asked: Askers,
 }
 
 impl HeldBranch {
@@ -111,9 +115,9 @@ impl HeldBranch {
             state: State::Unknown,
             decided: None,
             ended_at: None,
-            prepare_asked: BTreeSet::new(),
-            end_asked: BTreeSet::new(),
-            register_asked: BTreeSet::new(),
+            prepare_asked: Askers::default(),
+            end_asked: Askers::default(),
+            register_asked: Askers::default(),
         }
     }
 
@@ -148,11 +152,6 @@ impl HeldBranch {
             | State::Aborting { .. }
             | State::Ended(_) => None,
         }
-    }
-
-    /// What is let go with the memory of an ended branch.
-    pub(super) fn forget(self) -> Command {
-        Command::Forget { branch: self.branch, id: self.id }
     }
 
     fn illegal(&self, event: &'static str) -> IllegalEvent {

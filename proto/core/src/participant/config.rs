@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// How many ended branches are remembered, to answer repeated messages and to vote no to
-    /// late ones; the oldest is forgotten first. More costs memory (about 200 bytes each).
+    /// late ones; the oldest is forgotten first. More costs memory (about 400 bytes each).
     pub remembered_max: usize,
     /// How long after its vote a branch waits for its decision before it inquires. More leaves its
     /// locks longer when its coordinator died; less asks about transactions that are merely slow.

@@ -30,6 +30,7 @@ impl Participant {
 
     /// Where a branch is. A branch that was forgotten, or that an earlier process knew, is not held.
     pub fn state_of(&self, key: BranchKey) -> &'static str {
-        self.branches.get(&key).map_or("not held", super::branch::HeldBranch::state_name)
+        let ended = || self.ended.get(&key).map(|ended| ended.clone().recalled(key).state_name());
+        self.branches.get(&key).map(|held| held.state_name()).or_else(ended).unwrap_or("not held")
     }
 }

@@ -52,7 +52,8 @@ async fn run(log: &PostgresLog, sql: String) {
 }
 
 /// Rows that the nodes of the plan gave or threw away, of any table; on a connection of the log, with its settings.
-async fn rows_read(log: &PostgresLog, statement: &'static str, arguments: &'static str) -> u64 {
+async fn rows_read(log: &PostgresLog, statement: &'static str, arguments: impl Into<String>) -> u64 {
+    let arguments = arguments.into();
     let plan = log.listings.run(move |session| {
         Box::pin(async move {
             let prepare = format!("PREPARE listed AS {statement}");
@@ -129,4 +130,72 @@ async fn a_page_reads_no_more_rows_than_it_needs() {
     ));
     let page = ListPage { limit: 50, before: Some(newest), unfinished_only: true, ..ListPage::default() };
     assert_eq!(log.list(&page).await.unwrap().len(), 50);
+}
+
+/// What a page of unfinished commits costs follows from the page, not from how many stand before or after it:
+/// else recovery would grow with the square of what was left. With a plan that knows no arguments, as a
+/// connection that reads page after page keeps one.
+#[tokio::test]
+async fn a_page_of_recovery_reads_no_more_rows_than_it_needs() {
+    let server = PostgresServer::start().unwrap();
+    let url = server.create_database("log").unwrap();
+    let log = PostgresLog::open(PostgresLogOptions::from_url(&url).unwrap()).await.unwrap();
+    let (dead, own) = fill(&log).await;
+    run(&log, "ALTER DATABASE log SET plan_cache_mode = force_generic_plan".into()).await;
+    let log = PostgresLog::open(PostgresLogOptions::from_url(&url).unwrap()).await.unwrap();
+    let page = |of: Incarnation, after: u32| format!("'{}', {after}, 100, 400", of.as_uuid());
+    let end = |of: Incarnation| format!("'{}', {}, 100", of.as_uuid(), UNFINISHED_COUNT + FINISHED);
+    // A row is handed on by up to four nodes and looked up in the list once.
+    let most = 1_000;
+    // Of a recovered incarnation all are listed.
+    for after in [0, UNFINISHED_COUNT / 2, UNFINISHED_COUNT - 1] {
+        let read = rows_read(&log, sql::UNFINISHED_NEAR, page(dead, after)).await;
+        assert!(0 < read && read <= most, "{read} rows are read after {after}");
+    }
+    // One that is not recovered: as they stand, and while they are being listed.
+    let own_id = *own.as_uuid();
+    run(&log, format!("UPDATE pactum.progress SET finished_through = 0 WHERE incarnation = '{own_id}'"))
+        .await;
+    let first = page(own, UNFINISHED_COUNT + FINISHED / 2);
+    let read = rows_read(&log, sql::UNFINISHED_NEAR, first.clone()).await;
+    assert!(0 < read && read <= most, "{read} rows are read");
+    run(
+        &log,
+        format!(
+            "INSERT INTO pactum.stragglers SELECT gid, incarnation FROM pactum.decisions
+                       WHERE incarnation = '{own_id}' AND number < {UNFINISHED_COUNT} + {FINISHED} / 2"
+        ),
+    )
+    .await;
+    let read = rows_read(&log, sql::UNFINISHED_NEAR, first).await;
+    assert!(0 < read && read <= most, "{read} rows are read once others are listed");
+    // The far look goes by the index to what lies above the mark.
+    run(&log, "DELETE FROM pactum.stragglers".into()).await;
+    let read = rows_read(&log, sql::UNFINISHED_FAR, end(own)).await;
+    assert!(read <= most, "{read} rows are read for the end");
+}
+
+/// Sparse stragglers far apart are found, and no page is taken for the end.
+#[tokio::test]
+async fn unfinished_commits_far_apart_are_found() {
+    let server = PostgresServer::start().unwrap();
+    let url = server.create_database("log").unwrap();
+    let log = PostgresLog::open(PostgresLogOptions::from_url(&url).unwrap()).await.unwrap();
+    let (dead, _) = fill(&log).await;
+    run(
+        &log,
+        "DELETE FROM pactum.stragglers t USING pactum.decisions d
+               WHERE d.gid = t.gid AND d.number NOT IN (3, 4, 2000, 9999)"
+            .into(),
+    )
+    .await;
+    let (mut found, mut after) = (Vec::new(), None);
+    while let Some(last) = {
+        let page = log.unfinished_commits(dead, after, 3).await.unwrap();
+        found.extend(page.iter().map(|commit| commit.number));
+        page.last().map(|commit| commit.number)
+    } {
+        after = Some(last);
+    }
+    assert_eq!(found, [3, 4, 2000, 9999]);
 }

@@ -22,7 +22,7 @@ impl Transaction {
     pub(in crate::coordinator) fn outcome(&self) -> TransactionOutcome {
         let unfinished = || {
             self.branches
-                .values()
+                .iter()
                 .filter(|state| state.outcome.is_none())
                 .map(|state| state.branch.clone())
                 .collect()
@@ -62,7 +62,7 @@ impl Transaction {
     }
 
     pub(super) fn heuristic(&self, decision: Decision) -> Option<HeuristicOutcome> {
-        combine(decision, self.branches.values().filter_map(|state| state.outcome.as_ref()))
+        combine(decision, self.branches.iter().filter_map(|state| state.outcome.as_ref()))
     }
 
     /// A request waits for the outcome. Single flight: it never starts anything (A13).
@@ -160,7 +160,7 @@ impl Transaction {
 
     fn inquiry_answer(&self, branch: BranchId, evidence: &Evidence) -> InquiryAnswer {
         match &self.state {
-            State::Committing => match self.branches.get(&branch) {
+            State::Committing => match self.branches.get(branch) {
                 Some(state) => match state.evidence() {
                     Some(decided) if decided.same_execution(evidence) => InquiryAnswer::Commit(decided.clone()),
                     // Another execution than the decided one is rolled back, but only once the
@@ -211,7 +211,7 @@ impl Transaction {
 
     /// The resource of each branch that has not ended.
     pub(in crate::coordinator) fn unfinished_resources(&self) -> impl Iterator<Item = &ResourceName> {
-        self.branches.values().filter(|state| state.outcome.is_none()).map(|state| &state.branch.resource)
+        self.branches.iter().filter(|state| state.outcome.is_none()).map(|state| &state.branch.resource)
     }
 
     /// What it looks like from outside.
@@ -236,10 +236,10 @@ impl Transaction {
             reason,
             branches: self
                 .branches
-                .values()
+                .iter()
                 .map(|state| BranchView {
                     branch: state.branch.clone(),
-                    vote: state.vote.clone(),
+                    vote: state.vote().cloned(),
                     outcome: state.outcome.clone(),
                     attempts: state.attempts,
                     last_error: state.last_error.clone(),

@@ -12,7 +12,7 @@ use crate::coordinator::event::RegisterAnswer;
 use crate::coordinator::memory::{Ended, Ending};
 use crate::coordinator::{IllegalEvent, Mutant};
 use crate::id::{Branch, TransactionId};
-use crate::outcome::{BranchOutcome, Decision, DecisionRecord, Details, ProposalResult};
+use crate::outcome::{BranchOutcome, DecidedBranch, Decision, DecisionRecord, Details, ProposalResult};
 use crate::time::Timestamp;
 use crate::vote::{AbortKind, AbortReason, Evidence, Vote};
 
@@ -34,7 +34,7 @@ impl Transaction {
     ) -> Self {
         let state = State::Settling { asked_only: true, then_close };
         let mut transaction = Self::unrecorded(id, Arc::default(), state, step);
-        transaction.branches.insert(branch.id, BranchState::new(branch, None));
+        transaction.branches.add(BranchState::new(branch, None));
         transaction.send_settle(step);
         transaction
     }
@@ -43,7 +43,7 @@ impl Transaction {
     pub(in crate::coordinator) fn recovered(record: &DecisionRecord, step: &mut Step<'_>) -> Self {
         let mut transaction =
             Self::unrecorded(record.id, Arc::clone(&record.details), State::Committing, step);
-        transaction.obey_commit(record, step);
+        transaction.obey_commit(&record.branches, step);
         transaction
     }
 
@@ -78,7 +78,7 @@ impl Transaction {
     /// need not find out by themselves.
     pub(in crate::coordinator) fn add_named(&mut self, branches: BTreeSet<Branch>) {
         for branch in branches {
-            self.branches.entry(branch.id).or_insert_with(|| BranchState::new(branch, None));
+            self.branches.add(BranchState::new(branch, None));
         }
     }
 
@@ -86,16 +86,22 @@ impl Transaction {
     /// decision once that stands.
     pub(in crate::coordinator) fn add_voter(&mut self, branch: Branch, vote: Vote) {
         let mut state = BranchState::new(branch, None);
-        state.vote = Some(vote);
-        self.branches.entry(state.branch.id).or_insert(state);
+        state.votes(vote);
+        self.branches.add(state);
     }
 
     /// Hands the record to the log, unless an attempt is under way.
     pub(super) fn propose(&mut self, step: &mut Step<'_>) {
         let record = match &mut self.state {
-            State::Proposing { record, in_flight, .. } if !*in_flight => {
+            State::Proposing { branches, in_flight, .. } if !*in_flight => {
                 *in_flight = true;
-                record.clone()
+                DecisionRecord {
+                    id: self.id,
+                    decision: Decision::Commit,
+                    reason: None,
+                    branches: Arc::clone(branches),
+                    details: Arc::clone(&self.details),
+                }
             }
             State::Closing { reason, in_flight, .. } if !*in_flight => {
                 *in_flight = true;
@@ -158,7 +164,7 @@ impl Transaction {
 
     fn won(&mut self, step: &mut Step<'_>) {
         match std::mem::replace(&mut self.state, State::Dropped) {
-            State::Proposing { record, .. } => self.obey_commit(&record, step),
+            State::Proposing { branches, .. } => self.obey_commit(&branches, step),
             State::Closing { reason, .. } => self.abort(reason, step),
             // Only the two states above have a proposal in flight.
             other @ (State::Active
@@ -180,7 +186,7 @@ impl Transaction {
             _ if record.id != self.id => {
                 self.abort(AbortReason::new(AbortKind::LogRefused, "its gid is another transaction's"), step);
             }
-            Decision::Commit => self.obey_commit(&record, step),
+            Decision::Commit => self.obey_commit(&record.branches, step),
             Decision::Abort => {
                 let reason = record.reason.unwrap_or_else(|| {
                     AbortReason::new(AbortKind::OwnerEnded, "closed with abort in the log")
@@ -190,18 +196,20 @@ impl Transaction {
         }
     }
 
-    fn obey_commit(&mut self, record: &DecisionRecord, step: &mut Step<'_>) {
-        for decided in &*record.branches {
-            let state = self
-                .branches
-                .entry(decided.branch.id)
-                .or_insert_with(|| BranchState::new(decided.branch.clone(), None));
-            state.branch = decided.branch.clone();
-            state.vote = Some(Vote::Commit(decided.evidence.clone()));
+    fn obey_commit(&mut self, decided: &[DecidedBranch], step: &mut Step<'_>) {
+        for DecidedBranch { branch, evidence } in decided {
+            let state = match self.branches.get_mut(branch.id) {
+                Some(state) => {
+                    state.branch = branch.clone();
+                    state
+                }
+                None => self.branches.add(BranchState::new(branch.clone(), None)),
+            };
+            state.votes(Vote::Commit(evidence.clone()));
         }
         // A branch that the record does not name has no part in phase 2: it was read-only, or
         // it is another execution, which will inquire and be told to abort.
-        self.branches.retain(|id, _| record.branch(*id).is_some());
+        self.branches.retain(|state| decided.iter().any(|decided| decided.branch.id == state.branch.id));
         self.enter(State::Committing);
         self.answer_inquirers(step);
         self.decided(step);
@@ -266,7 +274,7 @@ impl Transaction {
 
     /// Asks the register of a one-branch transaction.
     pub(super) fn send_settle(&mut self, step: &mut Step<'_>) {
-        for state in self.branches.values() {
+        for state in self.branches.iter() {
             step.order(Command::SendSettle { id: self.id, branch: state.branch.clone() });
         }
         self.schedule_retry(step);
@@ -293,7 +301,7 @@ impl Transaction {
             | State::Committing
             | State::Aborting { .. } => return Err(self.illegal("answer of a register")),
         }
-        let state = self.branches.get_mut(&branch.id);
+        let state = self.branches.get_mut(branch.id);
         let Some(state) = state.filter(|state| state.branch.resource == branch.resource) else {
             return Err(self.illegal("answer of another register"));
         };
@@ -341,7 +349,7 @@ impl Transaction {
     }
 
     pub(super) fn end_one_phase_aborted(&mut self, reason: AbortReason, step: &mut Step<'_>) {
-        for state in self.branches.values_mut() {
+        for state in self.branches.iter_mut() {
             state.outcome = Some(BranchOutcome::Aborted);
         }
         self.end_aborted(reason, step);

@@ -3,20 +3,20 @@
 
 use std::sync::Arc;
 
-use super::{State, Step, Transaction};
+use super::{State, Step, Transaction, Waiter};
 use crate::coordinator::command::{Answer, Command};
 use crate::coordinator::event::Wait;
 use crate::coordinator::memory::Ending;
 use crate::coordinator::{IllegalEvent, Mutant};
 use crate::id::{Branch, ResourceName};
-use crate::outcome::{BranchOutcome, Decision, DecisionRecord, HeuristicOutcome};
+use crate::outcome::{BranchOutcome, DecidedBranch, Decision, HeuristicOutcome};
 use crate::vote::{AbortReason, Vote};
 
 impl Transaction {
     /// Abort is decided: by the owner's free choice before it proposed, or by the register.
     pub(super) fn abort(&mut self, reason: AbortReason, step: &mut Step<'_>) {
-        for state in self.branches.values_mut() {
-            let ended = match &state.vote {
+        for state in self.branches.iter_mut() {
+            let ended = match state.vote() {
                 // Ended at its vote already.
                 Some(Vote::Abort(_) | Vote::ReadOnly) => true,
                 // A one-shot branch that nobody was asked to execute.
@@ -36,12 +36,13 @@ impl Transaction {
 
     /// Commit or abort has just been decided: requests that wait for that are answered.
     pub(super) fn decided(&mut self, step: &mut Step<'_>) {
-        let outcome = self.outcome();
-        let (now, later) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|waiter| waiter.wait == Wait::Decision);
-        self.waiters = later;
-        for waiter in Vec::from_iter::<Vec<super::Waiter>>(now) {
-            step.reply(waiter.request, Answer::Outcome(outcome.clone()));
+        let is_now = |waiter: &Waiter| waiter.wait == Wait::Decision;
+        if self.waiters.iter().any(is_now) {
+            let outcome = self.outcome();
+            for waiter in self.waiters.iter().filter(|waiter| is_now(waiter)) {
+                step.reply(waiter.request, Answer::Outcome(outcome.clone()));
+            }
+            self.waiters.retain(|waiter| !is_now(waiter));
         }
         let aborting = matches!(self.state, State::Aborting { .. });
         self.answer_by =
@@ -60,13 +61,13 @@ impl Transaction {
     pub(super) fn send_decisions_to(&mut self, resource: Option<&ResourceName>, step: &mut Step<'_>) {
         let id = self.id;
         let committing = matches!(self.state, State::Committing);
-        let unfinished = self.branches.values_mut().filter(|state| {
+        let unfinished = self.branches.iter_mut().filter(|state| {
             state.outcome.is_none() && resource.is_none_or(|name| state.branch.resource == *name)
         });
         for state in unfinished {
             state.attempts = state.attempts.saturating_add(1);
             let branch = state.branch.clone();
-            match (committing, &state.vote) {
+            match (committing, state.vote()) {
                 (true, Some(Vote::Commit(evidence))) => {
                     step.order(Command::SendCommit { id, branch, evidence: evidence.clone() });
                 }
@@ -81,8 +82,8 @@ impl Transaction {
     }
 
     /// The faulty variant that does not wait for the log.
-    pub(super) fn order_commits(&mut self, record: &DecisionRecord, step: &mut Step<'_>) {
-        for decided in &*record.branches {
+    pub(super) fn order_commits(&mut self, decided: &[DecidedBranch], step: &mut Step<'_>) {
+        for decided in decided {
             step.order(Command::SendCommit {
                 id: self.id,
                 branch: decided.branch.clone(),
@@ -113,7 +114,7 @@ impl Transaction {
         let outcome = against(decision, outcome);
         // An abort may be acknowledged by a branch that was never part of this execution; also one of
         // another resource, to which the id of a branch was given twice.
-        let Some(state) = self.branches.get_mut(&branch.id) else {
+        let Some(state) = self.branches.get_mut(branch.id) else {
             if let BranchOutcome::Heuristic(outcome) = outcome {
                 let (id, branch) = (self.id, branch.clone());
                 step.order(Command::RecordHeuristic { id, branch, outcome });
@@ -149,7 +150,7 @@ impl Transaction {
 
     /// A branch could not be ended yet; it is asked again by the timer.
     pub(in crate::coordinator) fn branch_failed(&mut self, branch: &Branch, error: Arc<str>) {
-        let state = self.branches.get_mut(&branch.id);
+        let state = self.branches.get_mut(branch.id);
         if let Some(state) = state.filter(|state| state.branch.resource == branch.resource) {
             state.last_error = Some(error);
         }
@@ -157,7 +158,7 @@ impl Transaction {
 
     /// Ends the transaction once every branch has ended.
     pub(super) fn check_finished(&mut self, step: &mut Step<'_>) {
-        let unfinished = self.branches.values().filter(|state| state.outcome.is_none()).count();
+        let unfinished = self.branches.iter().filter(|state| state.outcome.is_none()).count();
         match &self.state {
             State::Committing => {
                 let spared = usize::from(step.config.plays(Mutant::FinishedBeforeLastAck));
@@ -171,7 +172,7 @@ impl Transaction {
             State::Aborting { reason } => {
                 // Who could not be reached is not waited for: he will inquire.
                 let awaited =
-                    self.branches.values().any(|state| state.outcome.is_none() && !state.not_attached);
+                    self.branches.iter().any(|state| state.outcome.is_none() && !state.not_attached);
                 if !awaited {
                     let reason = reason.clone();
                     self.end_aborted(reason, step);

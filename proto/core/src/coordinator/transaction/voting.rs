@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::{BranchState, State, Step, Transaction};
 use crate::coordinator::command::{Command, Refusal};
 use crate::coordinator::event::{RequestId, SubmittedBranch, Wait};
 use crate::coordinator::{IllegalEvent, Mutant};
 use crate::id::{Branch, BranchId, InstanceId, ResourceName, TransactionId};
-use crate::outcome::{BranchOutcome, DecidedBranch, Decision, DecisionRecord, Details};
+use crate::outcome::{BranchOutcome, DecidedBranch, Details};
 use crate::vote::{AbortKind, AbortReason, Vote};
 
 impl Transaction {
@@ -28,7 +30,7 @@ impl Transaction {
 
     /// Adds a branch, once, until commit is asked (E10, E11).
     pub(in crate::coordinator) fn enlist(&mut self, branch: Branch, step: &Step<'_>) -> Result<(), Refusal> {
-        if let Some(known) = self.branches.get(&branch.id) {
+        if let Some(known) = self.branches.get(branch.id) {
             let ended = matches!(self.state, State::Aborting { .. } | State::Over(_) | State::Dropped);
             return match (ended, known.branch == branch) {
                 (true, _) => Err(Refusal::Ended),
@@ -39,7 +41,7 @@ impl Transaction {
         match self.state {
             State::Active if self.branches.len() >= step.config.branches_max => Err(Refusal::TooManyBranches),
             State::Active => {
-                self.branches.insert(branch.id, BranchState::new(branch, None));
+                self.branches.add(BranchState::new(branch, None));
                 Ok(())
             }
             State::Aborting { .. } | State::Over(_) | State::Dropped => Err(Refusal::Ended),
@@ -70,7 +72,7 @@ impl Transaction {
         }
         let differs = self.set_difference(&named);
         for branch in named {
-            self.branches.entry(branch.id).or_insert_with(|| BranchState::new(branch, None));
+            self.branches.add(BranchState::new(branch, None));
         }
         self.enter(State::Preparing);
         self.wait_for_outcome(request, wait, step);
@@ -84,15 +86,15 @@ impl Transaction {
     /// The first way in which the set named at Commit is not the set enlisted: a branch enlisted
     /// but not named (its caller never heard of it), or a name that stands for another branch.
     fn set_difference(&self, named: &BTreeSet<Branch>) -> Option<String> {
-        let unnamed = self.branches.values().find(|state| !named.contains(&state.branch));
-        let mut ids = BTreeSet::new();
-        let twice = named.iter().find(|branch| !ids.insert(branch.id));
+        let unnamed = self.branches.iter().find(|state| !named.contains(&state.branch));
+        // A set goes by the ids first, so that two of the same id are neighbours.
+        let twice = named.iter().zip(named.iter().skip(1)).find(|(one, next)| one.id == next.id);
         match (unnamed, twice) {
             (Some(state), _) => Some(format!(
                 "branch {} of {} is enlisted but was not named at commit",
                 state.branch.id, state.branch.resource
             )),
-            (None, Some(branch)) => Some(format!("branch id {} was named for two branches", branch.id)),
+            (None, Some((_, branch))) => Some(format!("branch id {} was named for two branches", branch.id)),
             (None, None) => None,
         }
     }
@@ -106,7 +108,7 @@ impl Transaction {
         step: &mut Step<'_>,
     ) {
         for SubmittedBranch { branch, operation } in branches {
-            self.branches.insert(branch.id, BranchState::new(branch, Some(operation)));
+            self.branches.add(BranchState::new(branch, Some(operation)));
         }
         self.enter(State::Preparing);
         self.wait_for_outcome(request, wait, step);
@@ -120,7 +122,7 @@ impl Transaction {
         }
         // Which register a transaction has follows from the set named at Commit and from nothing
         // else, so that every coordinator finds the same one (H5).
-        let mut names = self.branches.values();
+        let mut names = self.branches.iter();
         if let (Some(only), None) = (names.next(), names.next())
             && only.branch.marker
         {
@@ -134,14 +136,14 @@ impl Transaction {
     pub(super) fn send_prepares(&mut self, step: &mut Step<'_>) {
         let time_left = self.time_left(step.now);
         let one_phase = matches!(self.state, State::OnePhase { .. });
-        for state in self.branches.values().filter(|state| state.vote.is_none()) {
+        for state in self.branches.iter().filter(|state| !state.has_voted()) {
             if let State::OnePhase { handed_over } = &mut self.state {
                 *handed_over = handed_over.saturating_add(1);
             }
             step.order(Command::SendPrepare {
                 id: self.id,
                 branch: state.branch.clone(),
-                operation: state.operation.clone(),
+                operation: state.operation().cloned(),
                 one_phase,
                 time_left,
                 details: Arc::clone(&self.details),
@@ -152,7 +154,7 @@ impl Transaction {
 
     /// The shell certifies that a Prepare was not handed to any session.
     pub(in crate::coordinator) fn prepare_not_sent(&mut self, id: BranchId) {
-        let Some(branch) = self.branches.get_mut(&id) else {
+        let Some(branch) = self.branches.get_mut(id) else {
             return;
         };
         match &mut self.state {
@@ -179,12 +181,12 @@ impl Transaction {
         step: &mut Step<'_>,
     ) {
         let concerned = |state: &BranchState| {
-            state.branch.resource == *resource && state.vote.is_none() && state.outcome.is_none()
+            state.branch.resource == *resource && !state.has_voted() && state.outcome.is_none()
         };
         match self.state {
             State::Preparing | State::OnePhase { .. } => {
                 let mut any = false;
-                for state in self.branches.values_mut().filter(|state| concerned(state)) {
+                for state in self.branches.iter_mut().filter(|state| concerned(state)) {
                     // A one-shot branch that nobody was asked to execute yet goes to the first
                     // instance that comes, and from then on to no other.
                     if state.branch.instance.is_nil() {
@@ -199,13 +201,13 @@ impl Transaction {
                     self.send_prepares(step);
                 }
             }
-            State::Settling { .. } if self.branches.values().any(concerned) => {
+            State::Settling { .. } if self.branches.iter().any(concerned) => {
                 self.send_settle(step);
             }
             State::Committing | State::Aborting { .. } => {
                 if self
                     .branches
-                    .values()
+                    .iter()
                     .any(|state| state.branch.resource == *resource && state.outcome.is_none())
                 {
                     self.send_decisions_to(Some(resource), step);
@@ -227,7 +229,7 @@ impl Transaction {
         vote: Vote,
         step: &mut Step<'_>,
     ) -> Result<(), IllegalEvent> {
-        let Some(state) = self.branches.get_mut(&voter.id) else {
+        let Some(state) = self.branches.get_mut(voter.id) else {
             return self.vote_of_stranger(voter, &vote, step);
         };
         if state.branch.instance != voter.instance || state.branch.resource != voter.resource {
@@ -235,8 +237,8 @@ impl Transaction {
         }
         match self.state {
             State::Preparing => {
-                match &state.vote {
-                    None => state.vote = Some(vote),
+                match state.vote() {
+                    None => state.votes(vote),
                     Some(known) if *known == vote => return Ok(()),
                     // Read anew, at another place in its database's log.
                     Some(Vote::Commit(known)) if matches!(&vote, Vote::Commit(e) if e.same_execution(known)) =>
@@ -264,7 +266,7 @@ impl Transaction {
                     // It prepared after all, perhaps after the abort passed it by (E3, F2).
                     Vote::Commit(_) => {
                         let (id, branch) = (self.id, state.branch.clone());
-                        state.vote = Some(vote);
+                        state.votes(vote);
                         step.order(Command::SendAbort { id, branch });
                     }
                     Vote::ReadOnly | Vote::Abort(_) => {
@@ -308,7 +310,7 @@ impl Transaction {
         if self.state != State::Preparing {
             return;
         }
-        let refused = self.branches.values().find_map(|state| match &state.vote {
+        let refused = self.branches.iter().find_map(|state| match state.vote() {
             Some(Vote::Abort(reason)) => Some((state.branch.resource.clone(), reason.clone())),
             Some(Vote::Commit(_) | Vote::ReadOnly) | None => None,
         });
@@ -316,17 +318,10 @@ impl Transaction {
             self.abort(AbortReason::new(reason.kind, &format!("{resource}: {}", reason.message)), step);
             return;
         }
-        if self.branches.values().any(|state| state.vote.is_none()) {
+        if self.branches.iter().any(|state| !state.has_voted()) {
             return;
         }
-        let branches: Arc<[DecidedBranch]> = self
-            .branches
-            .values()
-            .filter_map(|state| {
-                let evidence = state.evidence()?.clone();
-                Some(DecidedBranch { branch: state.branch.clone(), evidence })
-            })
-            .collect();
+        let branches = self.decided_branches();
         if branches.is_empty() {
             self.end_read_only(step);
             return;
@@ -336,18 +331,25 @@ impl Transaction {
             self.deadline_passed(step);
             return;
         }
-        let record = DecisionRecord {
-            id: self.id,
-            decision: Decision::Commit,
-            reason: None,
-            branches,
-            details: Arc::clone(&self.details),
-        };
         if step.config.plays(Mutant::CommitBeforeRecorded) {
-            self.order_commits(&record, step);
+            self.order_commits(&branches, step);
         }
-        self.enter(State::Proposing { record, in_flight: false, maybe_written: false });
+        self.enter(State::Proposing { branches, in_flight: false, maybe_written: false });
         self.propose(step);
+    }
+
+    /// Those that voted commit, each with its evidence: what a commit record names.
+    fn decided_branches(&self) -> Arc<[DecidedBranch]> {
+        let decided: SmallVec<[DecidedBranch; 2]> = self
+            .branches
+            .iter()
+            .filter_map(|state| {
+                let evidence = state.evidence()?.clone();
+                Some(DecidedBranch { branch: state.branch.clone(), evidence })
+            })
+            .collect();
+        // From a slice, whose length is known, it is made in one allocation.
+        decided.iter().cloned().collect()
     }
 
     /// The application, an operator or a vote aborts. Free while nothing was proposed; later the
@@ -402,14 +404,14 @@ impl Transaction {
         if self.state == State::Active {
             return AbortReason::new(AbortKind::Deadline, "commit was not asked before the deadline");
         }
-        if self.branches.values().all(|state| state.vote.is_some()) {
+        if self.branches.iter().all(BranchState::has_voted) {
             return AbortReason::new(AbortKind::Deadline, "the last vote came after the deadline");
         }
         let missing = |kept: &dyn Fn(&BranchState) -> bool| {
             let names: Vec<_> = self
                 .branches
-                .values()
-                .filter(|state| state.vote.is_none() && kept(state))
+                .iter()
+                .filter(|state| !state.has_voted() && kept(state))
                 .map(|state| state.branch.resource.as_str())
                 .collect();
             names.join(", ")
@@ -447,8 +449,8 @@ impl Transaction {
         step: &mut Step<'_>,
     ) {
         let mut missed = false;
-        for state in self.branches.values_mut().filter(|state| {
-            state.branch.resource == *resource && state.branch.instance == instance && state.vote.is_none()
+        for state in self.branches.iter_mut().filter(|state| {
+            state.branch.resource == *resource && state.branch.instance == instance && !state.has_voted()
         }) {
             // Not waited for either: if it did prepare, it will inquire.
             state.not_attached = true;
