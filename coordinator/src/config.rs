@@ -72,8 +72,9 @@ pub struct Config {
     /// each, and more where payloads are large; fewer sheds new ones sooner while many wait for people or
     /// for a participant that is away. It is no protection against overload: that needs no setting.
     pub transactions_open_max: usize,
-    /// Inputs waiting for one shard. Default 8192. More accepts longer bursts and costs latency and
-    /// memory under overload; fewer sheds unary calls sooner, and stops reading streams sooner.
+    /// Calls waiting for one shard, and as many messages of participants. Default 8192. More accepts
+    /// longer bursts and costs latency and memory under overload; fewer sheds unary calls sooner, and stops
+    /// reading streams sooner.
     pub shard_queue_max: usize,
     /// Unanswered calls on one pipeline stream; a KiB of payloads counts as one more. Default 8192. At the
     /// limit its stream is not read until answers have gone out, and if our own queues stand meanwhile, new
@@ -134,8 +135,9 @@ pub struct Config {
 
     /// A participant whose stream has ended and that has not attached again within this is given up:
     /// transactions that wait for its vote, or have it enlisted, are aborted instead of waiting for
-    /// their deadlines. Default 2 s. Less aborts what a participant's quick restart might have saved
-    /// (nothing that it had not prepared); more holds the other branches' locks for longer.
+    /// their deadlines. Default 1 s: a stream that breaks is opened again well within it, and a process that
+    /// was restarted is another instance, which brings back nothing that was not prepared. Less aborts
+    /// what a stream's quick return would have saved; more holds the other branches' locks for longer.
     #[serde(with = "humantime_serde")]
     pub participant_grace: Duration,
     /// How long a participant may take to say what its database holds of a branch, for operators.
@@ -223,7 +225,7 @@ impl Default for Config {
             retry_cap: core.retry.cap,
             prepare_record_after: core.undecided_record_after,
             remembered_max: 200_000,
-            participant_grace: Duration::from_secs(2),
+            participant_grace: Duration::from_secs(1),
             examine_timeout: Duration::from_secs(2),
             heartbeat: Duration::from_secs(1),
             lease: Duration::from_secs(3),

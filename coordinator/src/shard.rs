@@ -1,14 +1,18 @@
 //! One shard: a task that owns the live transactions of its share of gids.
 //!
-//! It drains its inputs in batches, feeds the core, and carries out the core's orders. Nothing
+//! It drains its queues in batches, feeds the core, and carries out the core's orders. Nothing
 //! here waits for the log or for a participant, and nothing judges a vote or a decision: every
 //! order is carried out as it comes, and what happens becomes an event again.
 //!
 //! ```text
-//!  requests, votes ─▶ bounded queue ─┐           ┌─▶ journal (log)
-//!  answers of the log ─▶ own queue ──┼─▶ core ───┼─▶ sessions' outboxes
-//!  the clock ────────────────────────┘           └─▶ answers
+//!  answers of the log ─▶ own queue ───┐
+//!  votes, ends ───────▶ bounded queue ┤           ┌─▶ journal (log)
+//!  calls ─────────────▶ bounded queue ┼─▶ core ───┼─▶ sessions' outboxes
+//!  the clock ─────────────────────────┘           └─▶ answers
 //! ```
+//!
+//! Votes and ends come of what was admitted, so they are bounded; calls come by themselves, however many.
+//! Each has its queue, and votes and ends go first: what is in flight never waits behind what is to be shed.
 
 mod admission;
 mod backlog;
@@ -48,10 +52,26 @@ use backlog::Order;
 /// load; at this size the first input's order waits well under a millisecond for the last.
 const BATCH_MAX: usize = 512;
 
+/// The last attempt that is put off while we are behind. With the usual pauses the next one comes after about a
+/// second.
+const PUT_OFF_MAX: u32 = 4;
+
+/// Why something is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Something was heard.
+    Told,
+    /// It is time.
+    Clock,
+}
+
 /// One shard, before its task runs.
 pub(crate) struct Shard {
     pub(crate) core: Coordinator,
+    /// What participants say, and what is asked of transactions that are open.
     pub(crate) inputs: mpsc::Receiver<Input>,
+    /// Calls of applications, which may open transactions.
+    pub(crate) calls: mpsc::Receiver<Input>,
     pub(crate) answers: mpsc::UnboundedReceiver<Event>,
     pub(crate) journal: ShardJournal,
     pub(crate) registry: Arc<Registry>,
@@ -81,6 +101,7 @@ impl Shard {
     pub(crate) async fn run(mut self) {
         let mut inputs = Vec::with_capacity(BATCH_MAX);
         let mut answers = Vec::with_capacity(BATCH_MAX);
+        let mut calls = Vec::with_capacity(BATCH_MAX);
         loop {
             let timeout = self.core.poll_timeout().map(|at| self.origin + at.since_origin());
             let look = self.admission.next_look().map(|at| self.origin + at.since_origin());
@@ -89,6 +110,7 @@ impl Shard {
                 biased;
                 count = self.answers.recv_many(&mut answers, BATCH_MAX) => count > 0,
                 count = self.inputs.recv_many(&mut inputs, BATCH_MAX) => count > 0,
+                count = self.calls.recv_many(&mut calls, BATCH_MAX) => count > 0,
                 () = self.journal.room(), if self.journal.is_waiting() => true,
                 () = async { sleep_until(due.unwrap_or(self.origin)).await }, if due.is_some() => true,
             };
@@ -101,18 +123,31 @@ impl Shard {
             {
                 inputs.push(input);
             }
+            // While new transactions are shed, all calls that came are answered now: it costs little, and nobody
+            // waits to be turned away.
+            let is_shedding = self.admission.is_shedding();
+            let calls_max = if is_shedding { self.calls.max_capacity() } else { BATCH_MAX };
+            while calls.len() < calls_max
+                && let Ok(call) = self.calls.try_recv()
+            {
+                calls.push(call);
+            }
             let now = self.now();
             for event in answers.drain(..) {
                 self.answered(event, now);
             }
-            self.look_at_queues(inputs.len() + self.inputs.len(), now);
-            for input in inputs.drain(..) {
+            let waiting = inputs.len() + self.inputs.len();
+            let calling = if is_shedding { 0 } else { calls.len() + self.calls.len() };
+            self.look_at_queues(waiting, calling, now);
+            for input in inputs.drain(..).chain(calls.drain(..)) {
                 self.take(input, now);
             }
+            self.carry_out(Cause::Told, now);
             self.courses.before_timeout(&self.core, now);
             self.core.handle_timeout(now);
             self.courses.after_timeout(&self.core, now);
-            self.carry_out(now);
+            self.carry_out(Cause::Clock, now);
+            self.hand_over();
             self.gauge.publish(self.core.len(), self.core.start_floor());
             self.courses.publish();
         }
@@ -143,6 +178,11 @@ impl Shard {
     fn take(&mut self, input: Input, now: Timestamp) {
         match input {
             Input::Event(event) => {
+                if let Event::BranchFinished { id, branch, .. } | Event::BranchFailed { id, branch, .. } =
+                    &event
+                {
+                    self.backlog.answered(id.gid, branch.id);
+                }
                 self.feed(event, now);
             }
             Input::Request(request) => self.request(request, now),
@@ -219,13 +259,14 @@ impl Shard {
         Err(refusal)
     }
 
-    /// Tells the admission how long our queues are; `inputs` waited before this turn.
-    fn look_at_queues(&mut self, inputs: usize, now: Timestamp) {
+    /// Tells the admission how long our queues are; so many `inputs` and `calls` waited before this turn.
+    fn look_at_queues(&mut self, inputs: usize, calls: usize, now: Timestamp) {
         let was_shedding = self.admission.is_shedding();
         self.admission.turn(
             now,
             admission::Seen {
                 inputs,
+                calls,
                 voting: self.courses.voting(),
                 unanswered: self.journal.unanswered(),
                 answered: self.journal.proposals_answered(),
@@ -264,10 +305,13 @@ impl Shard {
     }
 
     /// Carries out every order, and those that follow from them.
-    fn carry_out(&mut self, now: Timestamp) {
+    fn carry_out(&mut self, cause: Cause, now: Timestamp) {
         let registry = Arc::clone(&self.registry);
         let sessions = registry.sessions();
         while let Some(command) = self.core.poll_command() {
+            if cause == Cause::Clock && self.is_put_off(&command, &sessions) {
+                continue;
+            }
             self.courses.ordered(&command, now);
             match command {
                 Command::SendPrepare { id, branch, operation, one_phase, time_left, details } => {
@@ -335,23 +379,50 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Hands over what was ordered: decisions that have room now, and records to the log.
+    fn hand_over(&mut self) {
+        let registry = Arc::clone(&self.registry);
+        let sessions = registry.sessions();
         let Self { backlog, core, .. } = self;
         let released = backlog.release(&sessions, |gid| core.attempts(gid), Instant::now());
         for order in &released {
-            self.decision_sent(order);
+            let attempt = self.core.attempts(order.id.gid);
+            self.decision_sent(order, &sessions, attempt);
         }
         drop(sessions);
         self.journal.hand_over();
+    }
+
+    /// Whether an order repeats what its participant was told a moment ago, and only because all are slow: a stream
+    /// loses nothing, and to say everything twice would make them slower still, so slow that it stays so. One
+    /// to an instance that has come back is no repetition: it is caused by that and not by the clock.
+    fn is_put_off(&self, command: &Command, sessions: &Sessions) -> bool {
+        let (Command::SendPrepare { id, branch, .. }
+        | Command::SendCommit { id, branch, .. }
+        | Command::SendAbort { id, branch }) = command
+        else {
+            return false;
+        };
+        let is_prepare = matches!(command, Command::SendPrepare { .. });
+        // The core is to be told that nobody is there to prepare it.
+        let is_sent = !is_prepare || sessions.of_instance(branch.instance, &branch.resource).is_some();
+        self.admission.is_behind() && is_sent && (2..=PUT_OFF_MAX).contains(&self.core.attempts(id.gid))
     }
 
     /// Sends a decision, or keeps it until its participant has read more. If nobody is there it is
     /// dropped: the core orders it again.
     fn deliver(&mut self, order: Order, sessions: &Sessions) {
         let attempt = self.core.attempts(order.id.gid);
+        let recovering = self.recovered.len();
+        if self.backlog.is_in_hand(&order, sessions, attempt, recovering) {
+            return;
+        }
         // What was decided just now does not wait behind what a recovery or an outage left.
         let is_new = attempt <= 1 && Some(order.id.incarnation) == self.own;
         match self.backlog.limit_for(&order, is_new).map(|below| order.send(sessions, attempt, below)) {
-            Some(Sent::Yes) => self.decision_sent(&order),
+            Some(Sent::Yes) => self.decision_sent(&order, sessions, attempt),
             Some(Sent::No) => self.courses.not_delivered(&order.branch, order.decision()),
             Some(Sent::Later) | None => {
                 self.courses.metrics().outbox_rejected(Reject::Later);
@@ -360,8 +431,11 @@ impl Shard {
         }
     }
 
-    fn decision_sent(&self, order: &Order) {
+    fn decision_sent(&mut self, order: &Order, sessions: &Sessions, attempt: u32) {
         let Order { id, branch, .. } = order;
+        if self.recovered.contains(&id.gid) {
+            self.backlog.taken(order, sessions, attempt, self.recovered.len());
+        }
         let _span = branch_span(*id, branch).entered();
         let decision = order.decision();
         tracing::debug!(?decision, "decision sent");

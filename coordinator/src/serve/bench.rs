@@ -187,7 +187,7 @@ impl<'a> ShardLoop<'a> {
     pub async fn run(&mut self, batch: Batch) -> Result<(), PeerUnheard> {
         let Batch { count, requests, votes, ends } = batch;
         let shards = &self.coordinator.parts.shards;
-        shards.send_all(requests).await;
+        shards.send_calls(requests).await;
         for (_, messages) in &mut self.participants {
             messages.hear(count).await?;
         }

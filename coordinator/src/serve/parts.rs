@@ -79,15 +79,18 @@ pub(super) fn start_shards(
     fatal: &Fatal,
     metrics: &Metrics,
 ) -> Arc<Shards> {
-    let (mut inputs, mut answers, mut gauges) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut inputs, mut all_calls) = (Vec::new(), Vec::new());
+    let (mut answers, mut gauges) = (Vec::new(), Vec::new());
     let origin = Instant::now();
     for _ in 0..config.shards {
         let (input_sender, input) = mpsc::channel(config.shard_queue_max);
+        let (call_sender, calls) = mpsc::channel(config.shard_queue_max);
         let (answer_sender, answer) = mpsc::unbounded_channel();
         let gauge = Arc::new(Gauge::default());
         let shard = Shard {
             core: core::Coordinator::new(config.core(), None, Gid::NIL),
             inputs: input,
+            calls,
             answers: answer,
             journal: journal.of_shard(answer_sender.clone(), &fatal.tasks),
             registry: Arc::clone(registry),
@@ -111,10 +114,11 @@ pub(super) fn start_shards(
         };
         fatal.spawn("a shard", || false, shard.run());
         inputs.push(input_sender);
+        all_calls.push(call_sender);
         answers.push(answer_sender);
         gauges.push(gauge);
     }
-    Arc::new(Shards::new(inputs, answers, gauges, origin))
+    Arc::new(Shards::new(inputs, all_calls, answers, gauges, origin))
 }
 
 impl Parts {

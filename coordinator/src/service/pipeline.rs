@@ -102,12 +102,12 @@ impl Pipeline {
                 permit
             } else {
                 // What was read is under way before we wait for answers to be read.
-                self.transactions.shards.send_all(std::mem::take(&mut inputs)).await;
+                self.transactions.shards.send_calls(std::mem::take(&mut inputs)).await;
                 self.in_flight.take(&size, &self.transactions.shards).await?
             };
             inputs.extend(self.input(call, permit));
         }
-        self.transactions.shards.send_all(inputs).await;
+        self.transactions.shards.send_calls(inputs).await;
         Ok(())
     }
 

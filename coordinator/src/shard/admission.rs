@@ -4,8 +4,8 @@
 //! and no throughput (Nichols and Jacobson, *Controlling Queue Delay*, ACM Queue 10(5), 2012). What
 //! tells the two apart is the least that was seen over an interval. Two things are looked at:
 //!
-//! * **the queues of our own**: decisions handed to the log and not answered, and inputs that the shard
-//!   has not taken;
+//! * **the queues of our own**: decisions handed to the log and not answered, and calls and other inputs that
+//!   the shard has not taken;
 //! * **the quickest commit**, for queues elsewhere that all transactions share: processors, the network,
 //!   participants that are asked for more than they can do. A participant that hangs, is gone or is slow
 //!   by itself is none: those that do not touch it commit as quickly as before.
@@ -44,8 +44,9 @@ use pactum_core::time::Timestamp;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The wait in our queues that shedding leads to, if commits are usually much quicker: long enough for
-/// batches at which the log is at its best, short enough for people.
-const WAIT_AIM: Duration = Duration::from_millis(50);
+/// batches at which the log is at its best, and no longer. What it adds, everybody waits: a machine that commits
+/// its most with a thousand in flight does so in about this time.
+const WAIT_AIM: Duration = Duration::from_millis(15);
 
 /// The same as a multiple of what the quickest commit took of late, without overload.
 const WAIT_FACTOR: u32 = 3;
@@ -73,8 +74,8 @@ const GROWN_IN_TURN: u8 = 2;
 /// batches of a size at which it is not far from its best.
 const SHORTEST: usize = 512;
 
-/// About how many inputs one transaction of two branches is for its shard: a request, votes, ends. Fewer would take a
-/// queue of votes for more transactions than there are.
+/// How many inputs one transaction of two branches is for its shard, beside its call: votes and ends. Fewer would
+/// take a queue of votes for more transactions than there are.
 const INPUTS_PER_TRANSACTION: usize = 4;
 
 /// Nothing was shed for so long: the overload is over.
@@ -91,8 +92,10 @@ const NEWEST: f64 = 0.3;
 /// What a shard sees of its queues at one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
-    /// Inputs that came and have not been taken in before this turn.
+    /// Inputs of transactions that are open, which came and have not been taken in before this turn.
     pub(super) inputs: usize,
+    /// Calls likewise. None while new transactions are shed: then each is answered in the turn in which it is seen.
+    pub(super) calls: usize,
     /// Transactions whose votes are awaited.
     pub(super) voting: usize,
     /// Decisions handed to the log and not answered.
@@ -205,6 +208,11 @@ impl Admission {
         self.shedding.is_some()
     }
 
+    /// Whether our queues are longer than they need be: what is not answered yet most likely waits in one.
+    pub(super) fn is_behind(&self) -> bool {
+        self.is_shedding() || self.backlog > self.low
+    }
+
     /// How long the queue is, in transactions.
     pub(super) fn backlog(&self) -> usize {
         self.backlog
@@ -212,12 +220,12 @@ impl Admission {
 
     /// When to come again even if nothing happens: a queue that nobody serves is one that stands.
     pub(super) fn next_look(&self) -> Option<Timestamp> {
-        (self.is_shedding() || self.backlog > self.low).then(|| self.interval.began + INTERVAL)
+        self.is_behind().then(|| self.interval.began + INTERVAL)
     }
 
     /// Takes in how things are, before anything is admitted in this turn.
     pub(super) fn turn(&mut self, now: Timestamp, seen: Seen) {
-        let backlog = seen.unanswered + seen.inputs / INPUTS_PER_TRANSACTION;
+        let backlog = seen.unanswered + seen.calls + seen.inputs / INPUTS_PER_TRANSACTION;
         let answered = seen.answered.saturating_sub(self.answered);
         let interval = &mut self.interval;
         interval.least = interval.least.min(backlog);

@@ -7,10 +7,10 @@
 //!
 //! It may be dropped at any moment: the core orders again what was not acknowledged.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use pactum_core::id::{Branch, BranchId, Gid, ResourceName, TransactionId};
+use pactum_core::id::{Branch, BranchId, Gid, InstanceId, ResourceName, TransactionId};
 use pactum_core::outcome::Decision;
 use pactum_core::vote::Evidence;
 use tokio::time::Instant;
@@ -25,6 +25,11 @@ const PACED_MAX: usize = 2048;
 
 /// Between looks at whether an outbox has room again.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// With so many recovered commits unfinished a participant has more before it than it ends within the first
+/// retry delays, and being told again what it has would only keep it longer. With fewer, telling again costs
+/// nothing and needs no memory.
+const STORM_MIN: usize = 256;
 
 /// A decision for one branch.
 #[derive(Clone, Debug)]
@@ -71,11 +76,29 @@ fn turn(attempt: u32) -> usize {
     usize::try_from(attempt.saturating_sub(2)).unwrap_or(0)
 }
 
+/// A session, told apart from all others, later ones of the same instance too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    instance: InstanceId,
+    attached_at: std::time::Instant,
+}
+
+impl From<&Session> for Holder {
+    fn from(session: &Session) -> Self {
+        Self { instance: session.instance, attached_at: session.attached_at }
+    }
+}
+
 /// What waits, by resource.
+///
+/// It also knows who has which order of a storm in hand. A stream loses nothing, and whoever has an order
+/// answers it or ends the stream; so he is not told again, while another session at its turn is.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     queues: BTreeMap<ResourceName, VecDeque<Order>>,
     waiting: HashSet<(Gid, BranchId)>,
+    /// By whom each order of a storm was taken that is not answered yet.
+    in_hand: HashMap<(Gid, BranchId), Vec<Holder>>,
     next_look: Option<Instant>,
     paced_max: usize,
     fresh_max: usize,
@@ -103,6 +126,37 @@ impl Backlog {
         if self.waiting.insert(order.key()) {
             self.queues.entry(order.branch.resource.clone()).or_default().push_back(order);
             self.next_look.get_or_insert(now + LOOK);
+        }
+    }
+
+    /// Notes that an order of a recovered commit was taken; so many of these are unfinished.
+    pub(super) fn taken(&mut self, order: &Order, sessions: &Sessions, attempt: u32, recovering: usize) {
+        if recovering < STORM_MIN {
+            // Over, whatever was not answered.
+            self.in_hand.clear();
+        } else if let Some(session) = order.target(sessions, attempt) {
+            self.in_hand.entry(order.key()).or_default().push(session.into());
+        }
+    }
+
+    /// Whether the session whose turn it is has this order, and has not answered it.
+    pub(super) fn is_in_hand(
+        &self,
+        order: &Order,
+        sessions: &Sessions,
+        attempt: u32,
+        recovering: usize,
+    ) -> bool {
+        recovering >= STORM_MIN
+            && self.in_hand.get(&order.key()).is_some_and(|holders| {
+                order.target(sessions, attempt).is_some_and(|session| holders.contains(&session.into()))
+            })
+    }
+
+    /// A branch has ended, or could not be ended.
+    pub(super) fn answered(&mut self, gid: Gid, branch: BranchId) {
+        if !self.in_hand.is_empty() {
+            self.in_hand.remove(&(gid, branch));
         }
     }
 
@@ -142,5 +196,71 @@ impl Backlog {
         });
         self.next_look = (!self.queues.is_empty()).then(|| now + LOOK);
         sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pactum_core::id::Incarnation;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::outbox::{Drain, Outbox, OutboxLimits};
+    use crate::registry::Registry;
+
+    fn bank() -> ResourceName {
+        ResourceName::new("bank-a").unwrap()
+    }
+
+    fn instance(number: u128) -> InstanceId {
+        InstanceId::from_uuid(Uuid::from_u128(number))
+    }
+
+    /// A participant that reads nothing.
+    async fn attach(registry: &Registry, number: u128) -> (std::sync::Arc<Session>, Drain<ToParticipant>) {
+        let (outbox, unread) = Outbox::new(OutboxLimits { messages_max: 16, bytes_max: 1 << 20 });
+        let session = Session::scripted(instance(number), &[&bank()], outbox);
+        registry.attach(&session).await.unwrap();
+        (session, unread)
+    }
+
+    fn order() -> Order {
+        let id = TransactionId { incarnation: Incarnation::NIL, gid: Gid::from_uuid(Uuid::from_u128(1)) };
+        let branch = Branch { id: BranchId::new(1), resource: bank(), instance: instance(1), marker: false };
+        Order { id, branch, commit: Some(Evidence::new("1", "here")) }
+    }
+
+    #[tokio::test]
+    async fn f5_in_a_storm_nobody_is_told_again_what_he_has_and_others_are() {
+        let registry = Registry::new(8);
+        let first = attach(&registry, 1).await;
+        let (order, mut backlog) = (order(), Backlog::new(16));
+        let in_hand = |backlog: &Backlog, attempt, recovering| {
+            backlog.is_in_hand(&order, &registry.sessions(), attempt, recovering)
+        };
+        assert!(!in_hand(&backlog, 1, STORM_MIN));
+        backlog.taken(&order, &registry.sessions(), 1, STORM_MIN);
+        assert!(in_hand(&backlog, 2, STORM_MIN));
+        assert!(!in_hand(&backlog, 2, STORM_MIN - 1), "a few are told again whatever was before");
+        // The third attempt is another instance's turn, the fourth the first one's again.
+        let second = attach(&registry, 2).await;
+        assert!(!in_hand(&backlog, 3, STORM_MIN));
+        backlog.taken(&order, &registry.sessions(), 3, STORM_MIN);
+        assert_eq!([2, 3, 4].map(|attempt| in_hand(&backlog, attempt, STORM_MIN)), [true; 3]);
+        // A stream that ended may have lost it.
+        for (gone, _unread) in [first, second] {
+            registry.detach(&gone);
+        }
+        let _again = attach(&registry, 1).await;
+        assert!(!in_hand(&backlog, 5, STORM_MIN));
+        backlog.taken(&order, &registry.sessions(), 5, STORM_MIN);
+        assert!(in_hand(&backlog, 6, STORM_MIN));
+        // It failed, and is to be tried again; or it ended.
+        backlog.answered(order.id.gid, order.branch.id);
+        assert!(!in_hand(&backlog, 6, STORM_MIN));
+        // What was never answered is forgotten when the storm is over.
+        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN);
+        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN - 1);
+        assert!(backlog.in_hand.is_empty());
     }
 }

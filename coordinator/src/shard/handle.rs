@@ -97,6 +97,8 @@ impl Gauge {
 /// All shards.
 pub(crate) struct Shards {
     inputs: Vec<mpsc::Sender<Input>>,
+    /// A queue of its own for what comes by itself: see `shard.rs`.
+    calls: Vec<mpsc::Sender<Input>>,
     answers: Vec<mpsc::UnboundedSender<Event>>,
     gauges: Vec<Arc<Gauge>>,
     requests: AtomicU64,
@@ -113,11 +115,12 @@ impl fmt::Debug for Shards {
 impl Shards {
     pub(crate) fn new(
         inputs: Vec<mpsc::Sender<Input>>,
+        calls: Vec<mpsc::Sender<Input>>,
         answers: Vec<mpsc::UnboundedSender<Event>>,
         gauges: Vec<Arc<Gauge>>,
         origin: Instant,
     ) -> Self {
-        Self { inputs, answers, gauges, requests: AtomicU64::new(1), origin }
+        Self { inputs, calls, answers, gauges, requests: AtomicU64::new(1), origin }
     }
 
     /// A name for a request, unique while this coordinator lives.
@@ -132,13 +135,15 @@ impl Shards {
         usize::try_from(low % shards).unwrap_or(0)
     }
 
-    /// Sends a request of a unary call and waits for its answer; sheds it when the queue is full.
+    /// Sends a request of a unary call and waits for its answer; sheds it when the queue is full. One that opens
+    /// nothing does not wait behind those that would.
     pub(crate) async fn ask(&self, request: RequestId, gid: Gid, starts: bool, event: Event) -> Reply {
         let (sender, answer) = oneshot::channel();
         let to = ReplyTo::Unary(sender);
         let input = Input::Request(Request { gid, starts, event, name: request, to });
         let index = self.index(gid);
-        match self.inputs[index].try_send(input) {
+        let queue = if starts { &self.calls } else { &self.inputs };
+        match queue[index].try_send(input) {
             Ok(()) => answer.await.unwrap_or(Err(ServiceError::Stopped)),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.gauges[index].shed.fetch_add(1, Ordering::Relaxed);
@@ -148,14 +153,23 @@ impl Shards {
         }
     }
 
-    /// Sends what one stream's message held, waiting for room: the stream is not read meanwhile,
-    /// so its peer feels it (back-pressure).
+    /// Sends what a message of a participant held, waiting for room: its stream is not read meanwhile,
+    /// so that it feels it (back-pressure).
     pub(crate) async fn send_all(&self, inputs: Vec<(Gid, Input)>) {
+        self.send(&self.inputs, inputs).await;
+    }
+
+    /// The same for calls of an application's stream, in their order.
+    pub(crate) async fn send_calls(&self, calls: Vec<(Gid, Input)>) {
+        self.send(&self.calls, calls).await;
+    }
+
+    async fn send(&self, queues: &[mpsc::Sender<Input>], inputs: Vec<(Gid, Input)>) {
         let mut shares: Vec<Vec<Input>> = self.inputs.iter().map(|_| Vec::new()).collect();
         for (gid, input) in inputs {
             shares[self.index(gid)].push(input);
         }
-        for (sender, share) in self.inputs.iter().zip(shares) {
+        for (sender, share) in queues.iter().zip(shares) {
             let mut share = share.into_iter().peekable();
             while share.peek().is_some() {
                 let count = share.len().min(sender.max_capacity());
@@ -261,5 +275,38 @@ impl Shards {
             gauge.start_floor.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Gid::NIL)
         });
         floors.max().unwrap_or(Gid::NIL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use pactum_core::id::{Incarnation, TransactionId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_in_flight_does_not_wait_behind_calls() {
+        let gid = Gid::from_uuid(Uuid::from_u128(1));
+        let id = TransactionId { incarnation: Incarnation::NIL, gid };
+        let ((inputs, mut inputs_of), (calls, calls_of)) = (mpsc::channel(2), mpsc::channel(1));
+        let (answers, _answers_of) = mpsc::unbounded_channel();
+        let shards =
+            Shards::new(vec![inputs], vec![calls], vec![answers], vec![Arc::default()], Instant::now());
+        let ask = |starts| {
+            let request = shards.draw_request();
+            shards.ask(request, gid, starts, Event::OutcomeRequested { id, branches: None, request })
+        };
+        assert!(ask(true).now_or_never().is_none(), "it waits for its answer");
+        let shed = ask(true).now_or_never();
+        assert!(matches!(shed, Some(Err(ServiceError::Shed { .. }))), "the queue is full: {shed:?}");
+
+        assert!(ask(false).now_or_never().is_none(), "it waits for its answer");
+        let fact = (gid, Input::Event(Event::IncarnationEnded));
+        assert_eq!(shards.send_all(vec![fact]).now_or_never(), Some(()), "there is room");
+        assert!(matches!(inputs_of.try_recv(), Ok(Input::Request(Request { starts: false, .. }))));
+        assert!(matches!(inputs_of.try_recv(), Ok(Input::Event(_))));
+        assert_eq!((calls_of.len(), shards.shed()), (1, 1));
     }
 }

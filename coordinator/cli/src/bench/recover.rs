@@ -7,7 +7,8 @@
 //!
 //! The clock starts when the coordinator is ready, hence when it begins to look for what is unfinished, and
 //! before its participants are started: what they need to start and to attach is measured too. It stops when
-//! the coordinator's counter of recovered transactions says that every branch of every one has ended.
+//! the coordinator's counter of recovered transactions says that every branch of every one has ended. The bare
+//! loop beside it is told all names, and its clock starts as it connects.
 
 mod prepared;
 mod unfinished;

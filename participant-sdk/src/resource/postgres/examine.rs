@@ -31,7 +31,7 @@ use crate::resource::{
 const WAITING_MAX: i64 = 4096;
 
 /// What each row of the prepared transactions is read with.
-const PREPARED: &str = "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text, \
+const PREPARED: &str = "SELECT gid, transaction::text, (SELECT pg_snapshot_xmax(pg_current_snapshot())::text), \
         (SELECT system_identifier::text FROM pg_control_system()), \
         substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
         pg_current_wal_flush_lsn()::text, \

@@ -89,7 +89,8 @@ async fn commit_by_evidence(
     if found == Some(xid) && attempt(inner, name, Verb::Commit).await? == Ended::Done {
         return Ok(BranchOutcome::Committed);
     }
-    let fate = fate(inner, name, xid, anchor).await?;
+    // Rare, and large: apart from what waits for its turn.
+    let fate = Box::pin(fate(inner, name, xid, anchor)).await?;
     let outcome = match fate {
         Fate::Committed => BranchOutcome::Committed,
         Fate::Aborted => BranchOutcome::Heuristic(HeuristicOutcome::Aborted),
@@ -154,7 +155,9 @@ pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedB
     let mut control = inner.control().await?;
     let scan = async {
         let rows = sqlx::query(
-            "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text, \
+            // The snapshot in a query of its own, hence once: asked for in each row, the server would sort
+            // all that is prepared for each.
+            "SELECT gid, transaction::text, (SELECT pg_snapshot_xmax(pg_current_snapshot())::text), \
                     (SELECT system_identifier::text FROM pg_control_system()), \
                     substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), \
                     pg_current_wal_flush_lsn()::text \
@@ -229,6 +232,12 @@ impl From<Failed> for HookError {
 pub(super) async fn attempt(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
     // Never closed.
     let _turn = inner.ending().turns.acquire().await;
+    // Thousands wait for their turn after an outage, each with room for what it will do then if that were not
+    // asked for only now.
+    Box::pin(attempt_now(inner, name, verb)).await
+}
+
+async fn attempt_now(inner: &Inner, name: &PreparedName, verb: Verb) -> Result<Ended, Failed> {
     let mut control = inner.control().await.map_err(Failed::Refused)?;
     let sql = Sql::default().splice(&verb.text()).text(" '").splice(name).text("'");
     let result = bounded(simple(control.session(), sql)).await;

@@ -19,7 +19,7 @@ use super::sql::is_lost;
 use crate::resource::HookError;
 
 /// Names in one look: bounds the statement. More than that share no look but take their turn.
-const NAMES_MAX: usize = 1_000;
+const NAMES_MAX: usize = 4_000;
 
 type Answer = Result<Option<u64>, HookError>;
 
@@ -49,7 +49,8 @@ impl LookUps {
                     match answered.try_recv() {
                         Ok(answer) => return answer,
                         Err(oneshot::error::TryRecvError::Closed) => break,
-                        Err(oneshot::error::TryRecvError::Empty) => self.look(ending).await,
+                        // Apart from what waits: one of thousands looks.
+                        Err(oneshot::error::TryRecvError::Empty) => Box::pin(self.look(ending)).await,
                     }
                 },
             }
@@ -84,8 +85,9 @@ async fn read(ending: &Ending, names: Vec<String>) -> Result<BTreeMap<String, u6
     let mut control = ending.acquire().await?;
     let look = async {
         let rows = sqlx::query(
-            // Joined, hence hashed: a list is compared with each row one by one once the plan is kept.
-            "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text \
+            // Joined, hence hashed: a list is compared with each row one by one once the plan is kept. And the
+            // snapshot is asked for once, in a query of its own: whoever asks has all that is prepared sorted.
+            "SELECT gid, transaction::text, (SELECT pg_snapshot_xmax(pg_current_snapshot())::text) \
                FROM pg_catalog.pg_prepared_xacts JOIN unnest($1::text[]) AS asked (name) ON gid = name \
               WHERE database = current_database()",
         )

@@ -88,7 +88,7 @@ async fn prepared_xid(inner: &Inner, name: &PreparedName) -> Result<Option<u64>,
     let look = async {
         let session = control.session();
         let rows = sqlx::query(
-            "SELECT gid, transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text \
+            "SELECT gid, transaction::text, (SELECT pg_snapshot_xmax(pg_current_snapshot())::text) \
                FROM pg_catalog.pg_prepared_xacts \
               WHERE gid = $1 AND database = current_database()",
         )

@@ -6,13 +6,13 @@
 //! has failed or is not the branch's own any more, and then the server runs nothing of the rest.
 //!
 //! ```text
-//! SELECT 1/(the guard)::int,                       -- 25P02 or 22012 here ends the message
-//!        set_config('statement_timeout', '0', …),  -- a cancelled wait for a standby says success
-//!        set_config('synchronous_commit', …);
+//! SELECT 1/(the guard)::int;        -- 25P02 or 22012 here ends the message
 //! PREPARE TRANSACTION 'pactum:…';
-//! BEGIN;                                           -- so that an ordinary rollback follows
-//! SELECT <position>                                -- a WAL position at or after the PREPARE
+//! BEGIN;                            -- so that an ordinary rollback follows
+//! SELECT <position>                 -- a WAL position at or after the PREPARE
 //! ```
+//! All else that it needs is done when the work is, by the one statement that looks at what it left: that
+//! one is planned once for each session, and the server reads and plans the text above for every branch.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use super::begin::LocalTransaction;
 use super::control::bounded;
 use super::evidence::{self, ANCHOR_POSITION, Anchor, XidStatus};
 use super::operation;
-use super::sql::{self, Refused, SYNCHRONOUS, Sql, abort_reason, column, guard, is_lost, simple};
+use super::sql::{self, Refused, Sql, abort_reason, column, guard, is_lost, simple, synchronous};
 use super::{Inner, Open, marker};
 use crate::resource::{BranchContext, Prepared};
 
@@ -49,16 +49,29 @@ pub(super) struct Probe {
 }
 
 /// Text that does not change, so that the server plans it once for each session: it is asked in every
-/// branch. The guard stands first, and what follows is not evaluated if it fails. The timeline comes from
+/// branch. The guard stands first, and what follows is not evaluated if it fails.
+///
+/// The server's identity is kept in a setting of the session, since reading it from the control file costs
+/// more than all else here. The setting lives and dies with the server's own session, whoever is connected to
+/// it, and while that can write, neither the system identifier nor the timeline changes. The timeline comes from
 /// the WAL file's name: what `pg_control_checkpoint` says is as old as the last checkpoint.
-const PROBE: &str = "\
+///
+/// Nothing follows in this transaction but its PREPARE, whose wait for a standby must not be cut short: a
+/// cancelled one says success.
+const PROBE: &str = concat!(
+    "\
 SELECT 1/(current_setting('pactum.branch', true) IS NOT DISTINCT FROM $1)::int, \
        CASE WHEN ($2 AND current_setting('transaction_read_only') = 'on') \
               OR NOT EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
             THEN pg_current_xact_id_if_assigned()::text ELSE pg_current_xact_id()::text END, \
        pg_backend_pid(), \
-       CASE WHEN NOT pg_is_in_recovery() THEN (SELECT system_identifier::text FROM pg_control_system()) END, \
-       CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+       CASE WHEN NOT pg_is_in_recovery() THEN coalesce( \
+           nullif(current_setting('pactum.server', true), ''), \
+           set_config('pactum.server', (pg_control_system()).system_identifier::text || ' ' || \
+               substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), false)) END, \
+       set_config('statement_timeout', '0', true), ",
+    synchronous!()
+);
 
 /// Looks at a local transaction whose work is done: fails now rather than at Prepare if it
 /// cannot be prepared, and finds its xid.
@@ -74,11 +87,12 @@ pub(super) async fn probe(local: &mut LocalTransaction) -> Result<Probe, AbortRe
         let row = query.fetch_one(local.connection()).await?;
         let xid: Option<String> = row.try_get(1)?;
         let server: Option<String> = row.try_get(3)?;
-        let timeline: Option<String> = row.try_get(4)?;
         Ok(Probe {
             xid: xid.as_deref().map(number).transpose()?,
             pid: row.try_get(2)?,
-            server: server.zip(timeline),
+            server: server.and_then(|server| {
+                server.split_once(' ').map(|(system, timeline)| (system.to_owned(), timeline.to_owned()))
+            }),
         })
     };
     match looked.await {
@@ -209,8 +223,7 @@ async fn prepare_open(
 }
 
 fn prepare_message(name: &PreparedName, witness: bool) -> Sql {
-    let sql = guard(Sql::default().text("SELECT 1/"), name);
-    let sql = sql.text("::int, set_config('statement_timeout', '0', true), ").text(SYNCHRONOUS).text("; ");
+    let sql = guard(Sql::default().text("SELECT 1/"), name).text("::int; ");
     let sql = if witness { marker::insert(sql, name, "true").text("; ") } else { sql };
     sql.text("PREPARE TRANSACTION '").splice(name).text("'; BEGIN; SELECT ").text(ANCHOR_POSITION)
 }

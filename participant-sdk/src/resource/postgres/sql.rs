@@ -59,9 +59,17 @@ pub(super) fn guard(sql: Sql, name: &PreparedName) -> Sql {
 
 /// An expression that forces a durable, replicated commit whatever the session had set, and
 /// leaves the one stronger value alone (`failure-matrix` D16).
-pub(super) const SYNCHRONOUS: &str = "set_config('synchronous_commit', \
+macro_rules! synchronous {
+    () => {
+        "set_config('synchronous_commit', \
      CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, \
-     true)";
+     true)"
+    };
+}
+pub(super) use synchronous;
+
+/// The same, as text to be put together with other text.
+pub(super) const SYNCHRONOUS: &str = synchronous!();
 
 /// Sends one simple-protocol message and returns the rows of all its statements, as text.
 pub(super) async fn simple(connection: &mut PgConnection, sql: Sql) -> Result<Vec<PgRow>, sqlx::Error> {

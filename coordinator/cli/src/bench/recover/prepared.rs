@@ -6,7 +6,7 @@ use std::time::Duration;
 use pactum::Cluster;
 use pactum_core::id::{BranchId, Gid, Incarnation, InstanceId, PreparedName, TransactionId};
 use pactum_postgres_server::PostgresServer;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -87,8 +87,7 @@ impl Banks {
                      SELECT pg_current_xact_id()::text; PREPARE TRANSACTION '{name}'"
                 )
             });
-            let workers = Workers::connect(url, self.connections).await?;
-            let xids = workers.run(texts.collect()).await?;
+            let xids = run_all(url, self.connections, texts.collect()).await?;
             let mut connection = connect(url).await?;
             let anchor = sqlx::query_scalar(ANCHOR).fetch_one(&mut connection).await.map_err(refused)?;
             connection.close().await.map_err(refused)?;
@@ -97,17 +96,19 @@ impl Banks {
         Ok(set)
     }
 
-    /// Commits all of them by COMMIT PREPARED alone, over both databases at once; says how long it took.
+    /// Commits all of them by COMMIT PREPARED alone, over both databases at once; says how long it took,
+    /// with the connecting: who recovers has to connect, too.
     pub(super) async fn bare_loop(&self, set: &Set) -> Result<Duration, Failure> {
         let mut all = Vec::new();
         for (place, url) in self.urls.iter().enumerate() {
             let texts = set.names(place).into_iter().map(|name| format!("COMMIT PREPARED '{name}'"));
-            all.push((Workers::connect(url, self.connections).await?, texts.collect::<Vec<_>>()));
+            all.push((url.clone(), texts.collect::<Vec<_>>()));
         }
         let began = Instant::now();
         let mut databases = JoinSet::new();
-        for (workers, texts) in all {
-            databases.spawn(workers.run(texts));
+        for (url, texts) in all {
+            let connections = self.connections;
+            databases.spawn(async move { run_all(&url, connections, texts).await });
         }
         while let Some(ended) = databases.join_next().await {
             ended.map_err(|error| failed("the bare loop broke off").because(&error))??;
@@ -174,45 +175,34 @@ impl Set {
     }
 }
 
-/// Connections to one database.
-struct Workers(Vec<PgConnection>);
-
-impl Workers {
-    async fn connect(url: &str, count: usize) -> Result<Self, Failure> {
-        let mut all = Vec::with_capacity(count);
-        for _ in 0..count {
-            all.push(connect(url).await?);
-        }
-        Ok(Self(all))
-    }
-
-    /// Runs the texts, each by whichever connection's turn it is; answers what each one's first row says,
-    /// empty without a row.
-    async fn run(self, texts: Vec<String>) -> Result<Vec<String>, Failure> {
-        let (count, texts) = (self.0.len(), Arc::new(texts));
-        let mut tasks = JoinSet::new();
-        for (first, mut connection) in self.0.into_iter().enumerate() {
-            let texts = Arc::clone(&texts);
-            tasks.spawn(async move {
-                let mut answers = Vec::new();
-                for (place, text) in texts.iter().enumerate().skip(first).step_by(count) {
-                    let rows = sqlx::raw_sql(AssertSqlSafe(text.as_str())).fetch_all(&mut connection).await?;
-                    let said = rows.first().map(|row| row.try_get::<String, _>(0)).transpose()?;
-                    answers.push((place, said.unwrap_or_default()));
-                }
-                connection.close().await?;
-                Ok::<_, sqlx::Error>(answers)
-            });
-        }
-        let mut all = vec![String::new(); texts.len()];
-        while let Some(ended) = tasks.join_next().await {
-            let answers = ended.map_err(|error| failed("a connection broke off").because(&error))?;
-            for (place, said) in answers.map_err(refused)? {
-                all[place] = said;
+/// Runs the texts over so many connections, each by whichever one's turn it is; answers what each one's first
+/// row says, empty without a row.
+async fn run_all(url: &str, connections: usize, texts: Vec<String>) -> Result<Vec<String>, Failure> {
+    let texts: Arc<[String]> = texts.into();
+    let mut tasks = JoinSet::new();
+    for first in 0..connections {
+        let (url, texts) = (url.to_owned(), Arc::clone(&texts));
+        tasks.spawn(async move {
+            let mut connection = connect(&url).await?;
+            let mut answers = Vec::new();
+            for (place, text) in texts.iter().enumerate().skip(first).step_by(connections) {
+                let rows = sqlx::raw_sql(AssertSqlSafe(text.as_str())).fetch_all(&mut connection).await;
+                let rows = rows.map_err(refused)?;
+                let said = rows.first().map(|row| row.try_get::<String, _>(0)).transpose();
+                answers.push((place, said.map_err(refused)?.unwrap_or_default()));
             }
-        }
-        Ok(all)
+            connection.close().await.map_err(refused)?;
+            Ok::<_, Failure>(answers)
+        });
     }
+    let mut all = vec![String::new(); texts.len()];
+    while let Some(ended) = tasks.join_next().await {
+        let answers = ended.map_err(|error| failed("a connection broke off").because(&error))?;
+        for (place, said) in answers? {
+            all[place] = said;
+        }
+    }
+    Ok(all)
 }
 
 async fn run(url: &str, text: &'static str) -> Result<(), Failure> {

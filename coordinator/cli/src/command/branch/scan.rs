@@ -56,7 +56,7 @@ pub(super) struct Waiter {
 }
 
 const PREPARED: &str = "\
-SELECT p.gid, p.transaction::text, pg_snapshot_xmax(pg_current_snapshot())::text,
+SELECT p.gid, p.transaction::text, (SELECT pg_snapshot_xmax(pg_current_snapshot())::text),
        age(p.transaction)::int8, p.owner::text, extract(epoch FROM p.prepared)::float8,
        extract(epoch FROM clock_timestamp() - p.prepared)::float8,
        (SELECT system_identifier::text FROM pg_control_system()),
