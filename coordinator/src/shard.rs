@@ -147,7 +147,7 @@ impl Shard {
             self.core.handle_timeout(now);
             self.courses.after_timeout(&self.core, now);
             self.carry_out(Cause::Clock, now);
-            self.hand_over();
+            self.hand_over(now);
             self.gauge.publish(self.core.len(), self.core.start_floor());
             self.courses.publish();
         }
@@ -336,10 +336,10 @@ impl Shard {
                     }
                 }
                 Command::SendCommit { id, branch, evidence } => {
-                    self.deliver(Order { id, branch, commit: Some(evidence) }, &sessions);
+                    self.deliver(Order { id, branch, commit: Some(evidence) }, &sessions, now);
                 }
                 Command::SendAbort { id, branch } => {
-                    self.deliver(Order { id, branch, commit: None }, &sessions);
+                    self.deliver(Order { id, branch, commit: None }, &sessions, now);
                 }
                 Command::SendSettle { id, branch } => {
                     let _span = branch_span(id, &branch).entered();
@@ -382,14 +382,14 @@ impl Shard {
     }
 
     /// Hands over what was ordered: decisions that have room now, and records to the log.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, now: Timestamp) {
         let registry = Arc::clone(&self.registry);
         let sessions = registry.sessions();
         let Self { backlog, core, .. } = self;
         let released = backlog.release(&sessions, |gid| core.attempts(gid), Instant::now());
         for order in &released {
             let attempt = self.core.attempts(order.id.gid);
-            self.decision_sent(order, &sessions, attempt);
+            self.decision_sent(order, &sessions, attempt, now);
         }
         drop(sessions);
         self.journal.hand_over();
@@ -413,16 +413,16 @@ impl Shard {
 
     /// Sends a decision, or keeps it until its participant has read more. If nobody is there it is
     /// dropped: the core orders it again.
-    fn deliver(&mut self, order: Order, sessions: &Sessions) {
+    fn deliver(&mut self, order: Order, sessions: &Sessions, now: Timestamp) {
         let attempt = self.core.attempts(order.id.gid);
         let recovering = self.recovered.len();
-        if self.backlog.is_in_hand(&order, sessions, attempt, recovering) {
+        if self.backlog.is_in_hand(&order, sessions, attempt, recovering, now) {
             return;
         }
         // What was decided just now does not wait behind what a recovery or an outage left.
         let is_new = attempt <= 1 && Some(order.id.incarnation) == self.own;
         match self.backlog.limit_for(&order, is_new).map(|below| order.send(sessions, attempt, below)) {
-            Some(Sent::Yes) => self.decision_sent(&order, sessions, attempt),
+            Some(Sent::Yes) => self.decision_sent(&order, sessions, attempt, now),
             Some(Sent::No) => self.courses.not_delivered(&order.branch, order.decision()),
             Some(Sent::Later) | None => {
                 self.courses.metrics().outbox_rejected(Reject::Later);
@@ -431,10 +431,10 @@ impl Shard {
         }
     }
 
-    fn decision_sent(&mut self, order: &Order, sessions: &Sessions, attempt: u32) {
+    fn decision_sent(&mut self, order: &Order, sessions: &Sessions, attempt: u32, now: Timestamp) {
         let Order { id, branch, .. } = order;
         if self.recovered.contains(&id.gid) {
-            self.backlog.taken(order, sessions, attempt, self.recovered.len());
+            self.backlog.taken(order, sessions, attempt, self.recovered.len(), now);
         }
         let _span = branch_span(*id, branch).entered();
         let decision = order.decision();

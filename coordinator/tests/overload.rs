@@ -281,6 +281,44 @@ async fn an_application_with_many_in_flight_is_not_shed_by_a_log_that_goes_on() 
     node.end().await;
 }
 
+/// While all are slow, nobody is told a second time what his stream carries already: the second Abort that a bank
+/// hears which answers none comes with a later attempt than those that are put off.
+#[tokio::test]
+async fn whoever_is_slow_to_answer_in_an_overload_is_not_told_again_at_once() {
+    let node = start().await;
+    let willing = willing(&node).await;
+    let mut application = Application::start(&node).await;
+    let mut bank = node.participant("bank").await;
+    let id = node.draw().await;
+    let branch = bank.enlist(&id, 1).await;
+    node.log.faults().pause();
+    application.submit(FULL_PIPELINE).await;
+    let excess = 1500;
+    application.submit(excess).await;
+    until("the excess to be shed, by all shards", async || value(&node, SHED) == excess as u64).await;
+
+    let abort = v1::AbortRequest { id: Some(id.clone()), ..v1::AbortRequest::default() };
+    let mut caller = node.application();
+    let aborted = tokio::spawn(async move { caller.abort(abort).await });
+    for _ in 0..2 {
+        let told = bank.next().await;
+        assert!(matches!(&told, Down::Abort(abort) if abort.id.as_ref() == Some(&id)), "{told:?}");
+    }
+    let gid = Uuid::from_slice(&id.gid).unwrap().simple().to_string();
+    let request = v1::InspectTransactionRequest { gid, examine: false };
+    let shown = node.admin.clone().inspect_transaction(request).await.unwrap().into_inner();
+    let attempts = shown.transaction.unwrap().branches[0].attempts;
+    assert!(attempts > 4, "the Abort was repeated with attempt {attempts}");
+
+    bank.finished(&id, &branch, v1::BranchOutcome::Aborted).await;
+    soon("the abort", aborted).await.unwrap().unwrap();
+    node.log.faults().resume();
+    drop(application);
+    until("the end of every transaction", async || node.coordinator.transactions_open() == 0).await;
+    willing.abort();
+    node.end().await;
+}
+
 /// As many open transactions as are allowed: new ones are shed, whatever the log does, and taken again
 /// when one has ended.
 #[tokio::test]

@@ -251,8 +251,8 @@ impl ParticipantBuilder {
         self
     }
 
-    /// How often each resource is asked what it holds prepared. Default: 5 s. More asks the database
-    /// less; less ends branches sooner whose coordinator is gone.
+    /// How often each resource is asked what it holds prepared, besides soon after each attach (250 ms, or this if
+    /// it is less). Default: 5 s. More asks the database less; less ends branches sooner whose coordinator is gone.
     pub fn scan_interval(mut self, interval: Duration) -> Self {
         self.scan_interval = interval;
         self

@@ -24,6 +24,10 @@ pub enum Cut {
     During,
     /// The server carries it out and answers; the answer is lost.
     Answer,
+    /// The server never gets it, nor anything else: all connections are cut, and new ones closed at once until
+    /// [`Proxy::refuse`] says otherwise. A test that said so itself after a cut would be too late for a client
+    /// that is quick to try again.
+    Outage,
 }
 
 /// A fault that happens once.
@@ -52,6 +56,14 @@ struct State {
 impl State {
     fn armed(&self) -> MutexGuard<'_, Option<Armed>> {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse(&self, refusing: bool) {
+        *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) = refusing;
+    }
+
+    fn cut_all(&self) {
+        self.cut_all.send_modify(|count| *count += 1);
     }
 
     /// The fault for this text, if it is time.
@@ -142,7 +154,7 @@ impl Proxy {
 
     /// Cuts all connections.
     pub fn cut_all(&self) {
-        self.state.cut_all.send_modify(|count| *count += 1);
+        self.state.cut_all();
     }
 
     /// Leads all connections to another loopback port from now on, as the address of a service does
@@ -154,7 +166,7 @@ impl Proxy {
 
     /// Closes new connections at once, or no more.
     pub fn refuse(&self, refusing: bool) {
-        *self.state.refusing.lock().unwrap_or_else(PoisonError::into_inner) = refusing;
+        self.state.refuse(refusing);
     }
 }
 
@@ -162,13 +174,14 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
+        // Before it is asked whether to refuse: what an outage does not refuse it cuts.
+        let mut cut_all = state.cut_all.subscribe();
         if *state.refusing.lock().unwrap_or_else(PoisonError::into_inner) {
             continue;
         }
         let state = Arc::clone(&state);
         connections.spawn(async move {
-            // Before the port is read: a redirection in between cuts this one too.
-            let mut cut_all = state.cut_all.subscribe();
+            // Read after the above: a redirection in between cuts this one too.
             let port = state.port.load(Ordering::SeqCst);
             let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
             tokio::select! {
@@ -204,6 +217,12 @@ async fn upstream(
     while let Ok(count @ 1..) = client.read(&mut bytes).await {
         match state.strikes(&bytes[..count]) {
             Some(Cut::Before) => {
+                state.fired.send_modify(|count| *count += 1);
+                return;
+            }
+            Some(Cut::Outage) => {
+                state.refuse(true);
+                state.cut_all();
                 state.fired.send_modify(|count| *count += 1);
                 return;
             }
@@ -292,6 +311,23 @@ mod tests {
         assert_eq!(ask(proxy.address, "PREPARE four").await, None);
         proxy.refuse(false);
         assert!(ask(proxy.address, "five").await.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_outage_cuts_whoever_is_connected_and_lasts() {
+        let (port, got) = echo().await;
+        let proxy = Proxy::start(port).await;
+        let mut open = TcpStream::connect(proxy.address).await.unwrap();
+        open.write_all(b"open").await.unwrap();
+        assert_eq!(open.read(&mut [0; 64]).await.unwrap(), 4);
+        proxy.arm(Cut::Outage, "PREPARE");
+        assert_eq!(ask(proxy.address, "PREPARE one").await, None);
+        proxy.fired(1).await;
+        assert!(matches!(open.read(&mut [0; 64]).await, Ok(0) | Err(_)), "what was open is cut");
+        assert_eq!(ask(proxy.address, "two").await, None);
+        assert_eq!(&*got.lock().unwrap(), b"open");
+        proxy.refuse(false);
+        assert_eq!(ask(proxy.address, "three").await.as_deref(), Some("three"));
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pactum_core::id::{Branch, BranchId, Gid, InstanceId, ResourceName, TransactionId};
 use pactum_core::outcome::Decision;
+use pactum_core::time::Timestamp;
 use pactum_core::vote::Evidence;
 use tokio::time::Instant;
 
@@ -30,6 +31,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// retry delays, and being told again what it has would only keep it longer. With fewer, telling again costs
 /// nothing and needs no memory.
 const STORM_MIN: usize = 256;
+
+/// For so long whoever took an order counts as busy with it. After that he is told again, as the protocol has it:
+/// that somebody answers what he took is his promise and not ours. Shorter tells a slow one twice; longer
+/// leaves a branch waiting where a participant drops what it is told.
+const IN_HAND_MAX: Duration = Duration::from_secs(30);
 
 /// A decision for one branch.
 #[derive(Clone, Debug)]
@@ -76,23 +82,30 @@ fn turn(attempt: u32) -> usize {
     usize::try_from(attempt.saturating_sub(2)).unwrap_or(0)
 }
 
-/// A session, told apart from all others, later ones of the same instance too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A session that took an order, told apart from all others, later ones of the same instance too.
+#[derive(Clone, Copy, Debug)]
 struct Holder {
     instance: InstanceId,
     attached_at: std::time::Instant,
+    until: Timestamp,
 }
 
-impl From<&Session> for Holder {
-    fn from(session: &Session) -> Self {
-        Self { instance: session.instance, attached_at: session.attached_at }
+impl Holder {
+    fn new(session: &Session, now: Timestamp) -> Self {
+        let Session { instance, attached_at, .. } = *session;
+        Self { instance, attached_at, until: now + IN_HAND_MAX }
+    }
+
+    /// Whether that session is busy with it still.
+    fn is(&self, session: &Session, now: Timestamp) -> bool {
+        (self.instance, self.attached_at) == (session.instance, session.attached_at) && now < self.until
     }
 }
 
 /// What waits, by resource.
 ///
 /// It also knows who has which order of a storm in hand. A stream loses nothing, and whoever has an order
-/// answers it or ends the stream; so he is not told again, while another session at its turn is.
+/// answers it or ends the stream; so he is not told again for a while, and another session at its turn is.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     queues: BTreeMap<ResourceName, VecDeque<Order>>,
@@ -130,12 +143,22 @@ impl Backlog {
     }
 
     /// Notes that an order of a recovered commit was taken; so many of these are unfinished.
-    pub(super) fn taken(&mut self, order: &Order, sessions: &Sessions, attempt: u32, recovering: usize) {
+    pub(super) fn taken(
+        &mut self,
+        order: &Order,
+        sessions: &Sessions,
+        attempt: u32,
+        recovering: usize,
+        now: Timestamp,
+    ) {
         if recovering < STORM_MIN {
             // Over, whatever was not answered.
             self.in_hand.clear();
         } else if let Some(session) = order.target(sessions, attempt) {
-            self.in_hand.entry(order.key()).or_default().push(session.into());
+            let holders = self.in_hand.entry(order.key()).or_default();
+            // Of an instance the latest session, or streams that come and go would add up.
+            holders.retain(|holder| holder.instance != session.instance);
+            holders.push(Holder::new(session, now));
         }
     }
 
@@ -146,10 +169,12 @@ impl Backlog {
         sessions: &Sessions,
         attempt: u32,
         recovering: usize,
+        now: Timestamp,
     ) -> bool {
         recovering >= STORM_MIN
             && self.in_hand.get(&order.key()).is_some_and(|holders| {
-                order.target(sessions, attempt).is_some_and(|session| holders.contains(&session.into()))
+                let session = order.target(sessions, attempt);
+                session.is_some_and(|session| holders.iter().any(|holder| holder.is(session, now)))
             })
     }
 
@@ -235,17 +260,19 @@ mod tests {
         let registry = Registry::new(8);
         let first = attach(&registry, 1).await;
         let (order, mut backlog) = (order(), Backlog::new(16));
-        let in_hand = |backlog: &Backlog, attempt, recovering| {
-            backlog.is_in_hand(&order, &registry.sessions(), attempt, recovering)
+        let now = Timestamp::default();
+        let in_hand_at = |backlog: &Backlog, attempt, recovering, now| {
+            backlog.is_in_hand(&order, &registry.sessions(), attempt, recovering, now)
         };
+        let in_hand = |backlog: &Backlog, attempt, recovering| in_hand_at(backlog, attempt, recovering, now);
         assert!(!in_hand(&backlog, 1, STORM_MIN));
-        backlog.taken(&order, &registry.sessions(), 1, STORM_MIN);
+        backlog.taken(&order, &registry.sessions(), 1, STORM_MIN, now);
         assert!(in_hand(&backlog, 2, STORM_MIN));
         assert!(!in_hand(&backlog, 2, STORM_MIN - 1), "a few are told again whatever was before");
         // The third attempt is another instance's turn, the fourth the first one's again.
         let second = attach(&registry, 2).await;
         assert!(!in_hand(&backlog, 3, STORM_MIN));
-        backlog.taken(&order, &registry.sessions(), 3, STORM_MIN);
+        backlog.taken(&order, &registry.sessions(), 3, STORM_MIN, now);
         assert_eq!([2, 3, 4].map(|attempt| in_hand(&backlog, attempt, STORM_MIN)), [true; 3]);
         // A stream that ended may have lost it.
         for (gone, _unread) in [first, second] {
@@ -253,14 +280,19 @@ mod tests {
         }
         let _again = attach(&registry, 1).await;
         assert!(!in_hand(&backlog, 5, STORM_MIN));
-        backlog.taken(&order, &registry.sessions(), 5, STORM_MIN);
+        backlog.taken(&order, &registry.sessions(), 5, STORM_MIN, now);
         assert!(in_hand(&backlog, 6, STORM_MIN));
         // It failed, and is to be tried again; or it ended.
         backlog.answered(order.id.gid, order.branch.id);
         assert!(!in_hand(&backlog, 6, STORM_MIN));
+        // Nor does a participant that drops what it is told keep a branch waiting for ever.
+        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN, now);
+        let nearly = now + IN_HAND_MAX * 9 / 10;
+        assert!(in_hand_at(&backlog, 7, STORM_MIN, nearly));
+        assert!(!in_hand_at(&backlog, 7, STORM_MIN, now + IN_HAND_MAX));
         // What was never answered is forgotten when the storm is over.
-        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN);
-        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN - 1);
+        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN, now);
+        backlog.taken(&order, &registry.sessions(), 6, STORM_MIN - 1, now);
         assert!(backlog.in_hand.is_empty());
     }
 }

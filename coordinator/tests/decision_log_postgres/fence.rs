@@ -95,6 +95,69 @@ async fn h8_what_a_batch_waited_for_is_read_by_a_second_statement() {
     );
 }
 
+/// One commit alone has a statement of its own (here and in what follows).
+#[tokio::test]
+async fn h8_ending_an_incarnation_waits_for_a_lone_commit_that_saw_it_live() {
+    let fixture = Fixture::new().await;
+    let (own, writer) = fixture.started().await;
+    let mut stranger = fixture.connection().await;
+    execute(&mut stranger, HOLD_GID_1).await;
+    let writing = write(writer, own, vec![commit(own, gid(1), 1)]);
+    fixture.until_waiting(1).await;
+    let log = Arc::clone(&fixture.log);
+    let ending = tokio::spawn(async move { log.end_incarnation(own).await });
+    fixture.until_waiting(2).await;
+    assert!(!ending.is_finished());
+    execute(&mut stranger, "ROLLBACK").await;
+    assert_eq!(results(writing).await, [ProposalResult::Won]);
+    ending.await.unwrap().unwrap();
+    assert_eq!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn h8_a_lone_commit_that_waited_for_the_end_of_its_incarnation_is_not_written() {
+    let fixture = Fixture::new().await;
+    let (own, writer) = fixture.started().await;
+    let mut ender = fixture.connection().await;
+    execute(&mut ender, "BEGIN; UPDATE pactum.incarnations SET ended_at = now()").await;
+    let writing = write(writer, own, vec![commit(own, gid(1), 1)]);
+    fixture.until_waiting(1).await;
+    execute(&mut ender, "COMMIT").await;
+    assert_eq!(results(writing).await, [ProposalResult::Fenced]);
+    assert!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn h1_a_lone_commit_that_was_blocked_while_the_floor_was_raised_is_not_written() {
+    let fixture = Fixture::new().await;
+    let (own, writer) = fixture.started().await;
+    let mut raiser = fixture.connection().await;
+    execute(&mut raiser, "BEGIN; UPDATE pactum.log_state SET floor = '0199c3d0-0000-7000-8000-000000000005'")
+        .await;
+    let writing = write(writer, own, vec![commit(own, gid(5), 1)]);
+    fixture.until_waiting(1).await;
+    execute(&mut raiser, "COMMIT").await;
+    assert_eq!(results(writing).await, [ProposalResult::Forgotten]);
+    assert!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn h8_what_a_lone_commit_waited_for_is_read_by_a_second_statement() {
+    let fixture = Fixture::new().await;
+    let (own, writer) = fixture.started().await;
+    let mut stranger = fixture.connection().await;
+    execute(&mut stranger, HOLD_GID_1).await;
+    let writing = write(writer, own, vec![commit(own, gid(1), 1)]);
+    fixture.until_waiting(1).await;
+    execute(&mut stranger, "COMMIT").await;
+    let results = results(writing).await;
+    assert!(
+        matches!(&results[..], [ProposalResult::Lost(record)]
+            if record.reason.as_ref().is_some_and(|reason| &*reason.message == "closed")),
+        "{results:?}"
+    );
+}
+
 #[tokio::test]
 async fn h8_heartbeats_and_finish_marks_do_not_wait_for_batches() {
     let fixture = Fixture::new().await;

@@ -18,6 +18,11 @@ use crate::observe::{Observer, Step};
 /// How long a scan may take. Longer means that the resource does not answer: it is asked again.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// From an attach to the scan that follows it, or the interval if that is shorter. A coordinator that was
+/// attached to tells by itself what it has decided, of thousands of branches after an outage: to ask meanwhile
+/// makes each of them come twice. A branch that nobody tells of waits so much longer.
+const TOLD_WITHIN: Duration = Duration::from_millis(250);
+
 /// Branches in one input, so that a long list does not keep the driver from its messages.
 const FOUND_MAX: usize = 256;
 
@@ -34,7 +39,15 @@ pub(crate) async fn run(
         () = shared.stop.cancelled() => return,
         _ = attached.wait_for(|times| *times > 0) => {}
     }
+    let told_within = TOLD_WITHIN.min(interval);
+    let mut has_attached = true;
     loop {
+        if has_attached {
+            tokio::select! {
+                () = shared.stop.cancelled() => return,
+                () = sleep(told_within) => {}
+            }
+        }
         attached.borrow_and_update();
         let events = tokio::select! {
             () = shared.stop.cancelled() => return,
@@ -47,12 +60,12 @@ pub(crate) async fn run(
                 return;
             }
         }
-        // A new attach is a reason to ask at once.
-        tokio::select! {
+        has_attached = tokio::select! {
             () = shared.stop.cancelled() => return,
-            () = sleep(interval) => {}
-            _ = attached.changed() => {}
-        }
+            () = sleep(interval) => false,
+            // A reason to ask soon.
+            _ = attached.changed() => true,
+        };
     }
 }
 

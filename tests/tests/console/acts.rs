@@ -120,13 +120,8 @@ async fn a_plan_that_the_state_has_left_behind_is_refused_with_what_changed() {
     browser.says("What would be done").await;
     // While the operator reads, the application asks for commit, and it is decided; bank-b is away, so
     // that it is not over yet.
-    scene.database.arm(pactum_tests::faults::Cut::Before, "COMMIT PREPARED");
-    let gone = async {
-        scene.database.fired(1).await;
-        scene.database.refuse(true);
-        scene.database.cut_all();
-    };
-    let (outcome, ()) = futures::join!(async { tx.commit().wait_decision().await }, gone);
+    scene.database.arm(pactum_tests::faults::Cut::Outage, "COMMIT PREPARED");
+    let (outcome, ()) = futures::join!(async { tx.commit().wait_decision().await }, scene.database.fired(1));
     assert!(outcome.unwrap().is_committed());
     confirm(&browser, "too late").await;
     browser.says("The state has changed since you looked").await;

@@ -63,13 +63,8 @@ impl Scene {
     pub(crate) async fn in_doubt(&self) -> String {
         let pactum = self.cluster.application().await;
         let (tx, gid) = self.undecided(&pactum).await;
-        self.database.arm(Cut::Before, "COMMIT PREPARED");
-        let gone = async {
-            self.database.fired(1).await;
-            self.database.refuse(true);
-            self.database.cut_all();
-        };
-        let (outcome, ()) = join!(async { tx.commit().wait_decision().await }, gone);
+        self.database.arm(Cut::Outage, "COMMIT PREPARED");
+        let (outcome, ()) = join!(async { tx.commit().wait_decision().await }, self.database.fired(1));
         assert!(outcome.unwrap().is_committed());
         let admin = AdminServiceClient::connect(self.url()).await.unwrap();
         let inspect = v1::InspectTransactionRequest { gid: gid.clone(), examine: false };

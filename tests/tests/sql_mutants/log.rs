@@ -41,10 +41,19 @@ impl Log {
 
     /// Proposes with fresh writers until the answer is known, or a few times.
     async fn propose(&self, by: Incarnation, proposal: Proposal) -> ProposalResult {
+        self.propose_first(by, &[proposal]).await
+    }
+
+    /// The same in a batch of two, which goes by another statement than a commit alone.
+    async fn propose_in_a_batch(&self, by: Incarnation, proposal: Proposal) -> ProposalResult {
+        self.propose_first(by, &[proposal, abort(by, gid(999))]).await
+    }
+
+    async fn propose_first(&self, by: Incarnation, batch: &[Proposal]) -> ProposalResult {
         let mut answer = ProposalResult::Unknown;
         for _ in 0..5 {
             let mut writer = self.log.open_writer().await.unwrap();
-            answer = writer.write(by, std::slice::from_ref(&proposal)).await.remove(0);
+            answer = writer.write(by, batch).await.remove(0);
             if answer != ProposalResult::Unknown {
                 break;
             }
@@ -90,6 +99,15 @@ fn write(
 /// An incarnation is ended while a batch of its own is under way: whoever ended it has seen all
 /// that it will ever have committed.
 async fn who_ends_an_incarnation_sees_its_commits(front: &Front) -> Verdict {
+    who_ends_sees_commits(front, 2).await
+}
+
+/// The same, of a commit alone.
+async fn who_ends_an_incarnation_sees_its_lone_commit(front: &Front) -> Verdict {
+    who_ends_sees_commits(front, 1).await
+}
+
+async fn who_ends_sees_commits(front: &Front, commits: u64) -> Verdict {
     let log = Log::shared(front).await;
     let (own, writer) = log.started().await;
     // A stranger's row holds the batch up after it has looked at the fence.
@@ -98,7 +116,7 @@ async fn who_ends_an_incarnation_sees_its_commits(front: &Front) -> Verdict {
         "insert into pactum.decisions (gid, incarnation, number, decision, reason_kind, reason_message)
                 values ($1, gen_random_uuid(), 0, 'abort', 'owner-ended', 'closed')";
     sqlx::query(hold).bind(gid(1).as_uuid()).execute(&mut *stranger).await.unwrap();
-    let writing = write(writer, own, vec![commit(own, gid(1), 1), commit(own, gid(2), 2)]);
+    let writing = write(writer, own, (1..=commits).map(|n| commit(own, gid(n), n)).collect());
     log.until("wait_event_type = 'Lock'", 1).await;
     // By the row alone: the table lock that ending takes besides would do the fence's work.
     let outside = log.outside.clone();
@@ -140,6 +158,18 @@ async fn h8_a_fence_that_is_read_without_a_lock_is_caught() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h8_a_fence_by_for_key_share_is_caught_for_a_lone_commit() {
+    let mutant = [Rule::Replace("ended_at IS NULL FOR SHARE", "ended_at IS NULL FOR KEY SHARE")];
+    caught("FOR KEY SHARE as fence", &mutant, who_ends_an_incarnation_sees_its_lone_commit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h8_a_fence_that_is_read_without_a_lock_is_caught_for_a_lone_commit() {
+    let mutant = [Rule::Replace("ended_at IS NULL FOR SHARE", "ended_at IS NULL")];
+    caught("fence read without a lock", &mutant, who_ends_an_incarnation_sees_its_lone_commit).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn h10_commits_of_an_ended_incarnation_are_caught() {
     let mutant = [Rule::Replace("p.incarnation = (SELECT id FROM fence)", "true")];
     caught("that an incarnation was ended is ignored", &mutant, async |front: &Front| {
@@ -152,6 +182,40 @@ async fn h10_commits_of_an_ended_incarnation_are_caught() {
             return Ok(());
         }
         Err(format!("an ended incarnation was told {answer:?} and {} of its commits stand", stand.len()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h10_commits_of_an_ended_incarnation_are_caught_in_a_batch() {
+    let mutant = [Rule::Replace("p.incarnation = (SELECT id FROM fence)", "true")];
+    caught("that an incarnation was ended is ignored", &mutant, async |front: &Front| {
+        let log = Log::shared(front).await;
+        let (own, _) = log.started().await;
+        log.log.end_incarnation(own).await.unwrap();
+        let answer = log.propose_in_a_batch(own, commit(own, gid(1), 1)).await;
+        let stand = log.standing().await;
+        if answer == ProposalResult::Fenced && stand == [(gid(999), "abort".to_owned())] {
+            return Ok(());
+        }
+        Err(format!("an ended incarnation was told {answer:?} and {stand:?} stands"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn h1_a_late_write_below_the_floor_is_caught_in_a_batch() {
+    let mutant = [Rule::Replace("p.gid > state.floor", "true")];
+    caught("floor not tested by a write", &mutant, async |front: &Front| {
+        let log = Log::shared(front).await;
+        let (own, _) = log.started().await;
+        assert_eq!(log.log.raise_floor(gid(5)).await.unwrap(), gid(5));
+        let answer = log.propose_in_a_batch(own, commit(own, gid(4), 1)).await;
+        let stand = log.standing().await;
+        if answer == ProposalResult::Forgotten && stand == [(gid(999), "abort".to_owned())] {
+            return Ok(());
+        }
+        Err(format!("a commit below the floor was told {answer:?} and {stand:?} stands"))
     })
     .await;
 }
@@ -197,14 +261,16 @@ async fn h8_unsorted_batches_are_caught() {
     .await;
 }
 
+const OVERWRITE: Rule = Rule::Replace(
+    "ON CONFLICT (gid) DO NOTHING\nRETURNING",
+    "ON CONFLICT (gid) DO UPDATE SET incarnation = excluded.incarnation, number = excluded.number,
+     decision = excluded.decision, reason_kind = excluded.reason_kind,
+     reason_message = excluded.reason_message, branches = excluded.branches\nRETURNING",
+);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac2_a_register_that_is_written_twice_is_caught() {
-    let mutant = [Rule::Replace(
-        "ON CONFLICT (gid) DO NOTHING\nRETURNING",
-        "ON CONFLICT (gid) DO UPDATE SET incarnation = excluded.incarnation, number = excluded.number,
-         decision = excluded.decision, reason_kind = excluded.reason_kind,
-         reason_message = excluded.reason_message, branches = excluded.branches\nRETURNING",
-    )];
+    let mutant = [OVERWRITE];
     caught("the later decision replaces the earlier", &mutant, async |front: &Front| {
         let log = Log::shared(front).await;
         let (own, _) = log.started().await;
@@ -213,6 +279,24 @@ async fn ac2_a_register_that_is_written_twice_is_caught() {
         let stand = log.standing().await;
         let lost = matches!(&answer, ProposalResult::Lost(record) if record.decision == Decision::Abort);
         if lost && stand == [(gid(1), "abort".to_owned())] {
+            return Ok(());
+        }
+        Err(format!("AC2: closed with abort, then {answer:?}, and {stand:?} stands"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac2_a_register_that_is_written_twice_is_caught_in_a_batch() {
+    let mutant = [OVERWRITE];
+    caught("the later decision replaces the earlier", &mutant, async |front: &Front| {
+        let log = Log::shared(front).await;
+        let (own, _) = log.started().await;
+        assert_eq!(log.propose(own, abort(own, gid(1))).await, ProposalResult::Won);
+        let answer = log.propose_in_a_batch(own, commit(own, gid(1), 1)).await;
+        let stand = log.standing().await;
+        let lost = matches!(&answer, ProposalResult::Lost(record) if record.decision == Decision::Abort);
+        if lost && stand == [(gid(1), "abort".to_owned()), (gid(999), "abort".to_owned())] {
             return Ok(());
         }
         Err(format!("AC2: closed with abort, then {answer:?}, and {stand:?} stands"))

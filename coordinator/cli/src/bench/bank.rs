@@ -5,16 +5,15 @@
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use pactum::Participant;
 use pactum::resource::{NoVote, PostgresResource};
 use pactum_postgres_server::PostgresServer;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::time::{Duration, Instant, sleep};
 
-use super::child::Parent;
+use super::child::{Parent, not_started, participate};
 use super::place::{connect, settings, start_server};
-use super::wire::{BankOrders, Report};
+use super::wire::BankOrders;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -147,17 +146,10 @@ pub(super) async fn pool(url: &str, connections: u32) -> Result<PgPool, Failure>
 
 /// Runs a participant until its parent is gone.
 pub(super) async fn run(orders: BankOrders, parent: &mut Parent) -> Result<(), Failure> {
-    let failed = || Failure::new(Exit::Failed, "the participant could not be started");
     let pool = pool(&orders.url, orders.connections).await?;
-    let resource = PostgresResource::new(&orders.resource, pool).map_err(|error| failed().because(&error))?;
+    let resource = PostgresResource::new(&orders.resource, pool).map_err(|error| not_started(&error))?;
     let resource = resource.operation(MOVE, |connection, payload| Box::pin(carry_out(connection, payload)));
-    let started = Participant::builder([orders.coordinator]).resource(resource).start().await;
-    let participant = started.map_err(|error| failed().because(&error))?;
-    participant.attached().await;
-    parent.report(&Report::Ready { public: None, admin: None }).await?;
-    parent.gone().await;
-    participant.shutdown().await;
-    Ok(())
+    participate(resource, orders.coordinator, parent).await
 }
 
 async fn carry_out(connection: &mut PgConnection, payload: Arc<[u8]>) -> Result<(), NoVote> {

@@ -23,9 +23,9 @@ use super::options::{Absence, Blip, LogKind};
 use super::place::Place;
 use super::process::Process;
 use super::relay::Wires;
+use super::report::Head;
 use super::run::System;
 use super::sample::Spread;
-use super::usage;
 use super::wire::{IdleOrders, Orders, Phase, PhaseMeasured, PhasedOrders, Report as Said, SubmitWork, Turn};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -41,13 +41,8 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 /// All figures.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    bench: &'static str,
-    machine: String,
-    version: &'static str,
-    log: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_delay_ms: Option<f64>,
-    rounds: u32,
+    #[serde(flatten)]
+    head: Head,
     gone_ms: f64,
     pub(super) runs: Vec<Row>,
 }
@@ -100,11 +95,11 @@ pub(super) async fn run(options: &Blip, output: &Output) -> Result<Exit, Failure
 
 /// Measures, and puts the figures together.
 pub(super) async fn measure_all(options: &Blip, output: &Output) -> Result<Report, Failure> {
-    let place = Place::make(LogKind::Postgres, options.log_delay).await?;
+    let place = Place::make(LogKind::Postgres, options.repeated.log_delay).await?;
     let mut samples: Vec<Vec<Sample>> = options.absence.iter().map(|_| Vec::new()).collect();
-    for round in 1..=options.rounds {
+    for round in 1..=options.repeated.rounds {
         for (absence, samples) in options.absence.iter().zip(&mut samples) {
-            output.note(format_args!("{}, round {round} of {}", absence.name(), options.rounds));
+            output.note(format_args!("{}, round {round} of {}", absence.name(), options.repeated.rounds));
             place.empty().await?;
             samples.push(measure(options, *absence, &place).await?);
         }
@@ -112,12 +107,7 @@ pub(super) async fn measure_all(options: &Blip, output: &Output) -> Result<Repor
     place.remove().await;
     let rows = options.absence.iter().zip(&samples);
     Ok(Report {
-        bench: "blip",
-        machine: usage::machine(),
-        version: env!("CARGO_PKG_VERSION"),
-        log: LogKind::Postgres.name(),
-        log_delay_ms: options.log_delay.map(|delay| delay.as_secs_f64() * 1000.0),
-        rounds: options.rounds,
+        head: Head::new("blip", LogKind::Postgres, options.repeated.log_delay, options.repeated.rounds),
         gone_ms: options.gone.as_secs_f64() * 1000.0,
         runs: rows.map(|(absence, samples)| Row::new(*absence, options.in_flight, samples)).collect(),
     })
@@ -292,6 +282,6 @@ impl Report {
                 row.errors.to_string(),
             ]);
         }
-        output.text(format_args!("{}\n\n{}", render(&rows), self.machine))
+        output.text(format_args!("{}\n\n{}", render(&rows), self.head.machine))
     }
 }

@@ -83,12 +83,12 @@ impl Panel {
 
 /// The whole picture.
 fn draw(report: &Report) -> String {
-    let panels = if report.bench == "commit" { commit(report) } else { side_by_side(report) };
+    let panels = if report.head.bench == "commit" { commit(report) } else { side_by_side(report) };
     let mut svg = Svg::default();
-    let title = format!("pactum bench {}", report.bench);
+    let title = format!("pactum bench {}", report.head.bench);
     svg.text((MARGIN, 36.0), Anchor::Start, &title, Text::Title);
     svg.text((MARGIN, 58.0), Anchor::Start, &facts(report), Text::Note);
-    svg.text((MARGIN, 76.0), Anchor::Start, &report.machine, Text::Note);
+    svg.text((MARGIN, 76.0), Anchor::Start, &report.head.machine, Text::Note);
     let mut y = HEADER;
     for panel in panels {
         panel.draw(&mut svg, y);
@@ -99,13 +99,13 @@ fn draw(report: &Report) -> String {
 
 /// What was measured, and how.
 fn facts(report: &Report) -> String {
-    let delay = report.log_delay_ms.map(|delay| format!(", each force {} ms longer", figure(delay)));
+    let delay = report.head.log_delay_ms.map(|delay| format!(", each force {} ms longer", figure(delay)));
     format!(
         "Pactum {}, log: {}{}, median of {} rounds with the least and the most",
-        report.version,
-        report.log,
+        report.head.version,
+        report.head.log,
         delay.unwrap_or_default(),
-        report.rounds
+        report.head.rounds.unwrap_or(1)
     )
 }
 
@@ -122,7 +122,7 @@ fn in_words(report: &Report) -> String {
         ("hand-written, unsafe", report.ratio_to_unsafe),
     ];
     let ratio = |(what, ratio): (&str, Option<f64>)| Some(format!("Ratio to {what}: {}.", figure(ratio?)));
-    let mut all = vec![format!("{}; {}.", facts(report), report.machine)];
+    let mut all = vec![format!("{}; {}.", facts(report), report.head.machine)];
     all.extend(report.runs.iter().chain(&report.beside).map(run));
     all.extend(ratios.into_iter().filter_map(ratio));
     all.join(" ")

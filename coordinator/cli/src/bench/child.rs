@@ -94,15 +94,28 @@ async fn coordinator(orders: CoordinatorOrders, parent: &mut Parent) -> Result<(
 }
 
 async fn idle(orders: IdleOrders, parent: &mut Parent) -> Result<(), Failure> {
-    let failed = || Failure::new(Exit::Failed, "the participant could not be started");
-    let name = ResourceName::new(&orders.resource).map_err(|error| failed().because(&error))?;
-    let started = Participant::builder([orders.coordinator]).resource(Idle { name }).start().await;
-    let participant = started.map_err(|error| failed().because(&error))?;
+    let name = ResourceName::new(&orders.resource).map_err(|error| not_started(&error))?;
+    participate(Idle { name }, orders.coordinator, parent).await
+}
+
+/// Attaches a participant with that resource, reports, and serves until the parent is gone.
+pub(super) async fn participate(
+    resource: impl Resource,
+    coordinator: String,
+    parent: &mut Parent,
+) -> Result<(), Failure> {
+    let started = Participant::builder([coordinator]).resource(resource).start().await;
+    let participant = started.map_err(|error| not_started(&error))?;
     participant.attached().await;
     parent.report(&Report::Ready { public: None, admin: None }).await?;
     parent.gone().await;
     participant.shutdown().await;
     Ok(())
+}
+
+/// Why there is no participant.
+pub(super) fn not_started(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::new(Exit::Failed, "the participant could not be started").because(error)
 }
 
 /// The operation that is refused: the branch votes no.

@@ -7,13 +7,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::Connection as _;
 use tokio::time::{Instant, sleep};
 
 use super::metrics::Metrics;
 use super::options::{LogKind, Open, Records};
-use super::place::{Place, connect};
+use super::place::Place;
 use super::process::Process;
+use super::report::Head;
 use super::run::FREE;
 use super::usage;
 use super::wire::{CoordinatorOrders, Open as OpenMore, OpenerOrders, Orders, Report as Said};
@@ -39,10 +39,8 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// All figures.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    bench: &'static str,
-    machine: String,
-    version: &'static str,
-    log: &'static str,
+    #[serde(flatten)]
+    head: Head,
     pub(super) runs: Vec<Row>,
     /// The most of all runs.
     pub(super) bytes_per_transaction: f64,
@@ -87,10 +85,7 @@ pub(super) async fn measure_all(options: &Open, output: &Output) -> Result<Repor
     }
     place.remove().await;
     Ok(Report {
-        bench: "open",
-        machine: usage::machine(),
-        version: env!("CARGO_PKG_VERSION"),
-        log: LogKind::Postgres.name(),
+        head: Head::new("open", LogKind::Postgres, None, None),
         bytes_per_transaction: runs.iter().map(|row| row.bytes_per_transaction).fold(0.0, f64::max),
         runs,
         // Whatever goes wrong ends the measurement.
@@ -117,7 +112,7 @@ async fn measure(transactions: u32, records: Records, place: &Place) -> Result<R
     let seconds = open(&mut opener, rest).await?;
     let after = settled(&coordinator, &metrics, place, transactions, records).await?;
     let recorded = undecided(place).await?;
-    let peak = usage::peak_memory(coordinator.pid(), false).ok_or_else(unknown)?;
+    let peak = usage::known(usage::peak_memory(coordinator.pid(), false))?;
     // In order it would wait for them, and with the opener gone abort them all; nothing was promised.
     coordinator.kill().await?;
     opener.stop().await?;
@@ -159,7 +154,7 @@ async fn settled(
     let mut least = u64::MAX;
     for _ in 0..LOOKS {
         sleep(LOOK_AGAIN_AFTER).await;
-        least = least.min(usage::resident_memory(coordinator.pid()).ok_or_else(unknown)?);
+        least = least.min(usage::known(usage::resident_memory(coordinator.pid()))?);
     }
     Ok(least)
 }
@@ -180,16 +175,7 @@ async fn until_recorded(place: &Place, transactions: u32) -> Result<(), Failure>
 
 /// Records in the log of transactions that are undecided.
 async fn undecided(place: &Place) -> Result<u64, Failure> {
-    let failed = |error: sqlx::Error| Failure::new(Exit::Failed, "the log does not answer").because(&error);
-    let mut connection = connect(&place.url()).await?;
-    let query = sqlx::query_scalar("SELECT count(*) FROM pactum.undecided");
-    let count: i64 = query.fetch_one(&mut connection).await.map_err(failed)?;
-    connection.close().await.map_err(failed)?;
-    Ok(count.unsigned_abs())
-}
-
-fn unknown() -> Failure {
-    Failure::new(Exit::Failed, "the memory of a process is not known on this system").next("run it on Linux")
+    place.count("SELECT count(*) FROM pactum.undecided").await
 }
 
 impl Report {
@@ -219,6 +205,6 @@ impl Report {
                 row.recorded.to_string(),
             ]);
         }
-        output.text(format_args!("{}\n\n{}", render(&rows), self.machine))
+        output.text(format_args!("{}\n\n{}", render(&rows), self.head.machine))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-pub(crate) use self::faults::{Absence, Blip, Open, Overload, Records, Recover};
+pub(crate) use self::faults::{Absence, Blip, Open, Overload, Records, Recover, Repeated};
 pub(crate) use self::floors::{Floors, Part};
 use crate::args::duration;
 

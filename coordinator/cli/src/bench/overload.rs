@@ -10,13 +10,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::Connection as _;
 
 use super::child::NOTHING;
 use super::options::{LogKind, Overload};
-use super::place::{Place, connect};
+use super::place::Place;
 use super::process::Process;
 use super::relay::Wires;
+use super::report::Head;
 use super::run::{System, warm_up};
 use super::sample::Spread;
 use super::usage;
@@ -33,13 +33,8 @@ const PARTICIPANTS: u16 = 2;
 /// All figures.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    bench: &'static str,
-    machine: String,
-    version: &'static str,
-    log: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_delay_ms: Option<f64>,
-    rounds: u32,
+    #[serde(flatten)]
+    head: Head,
     factor: f64,
     applications: u32,
     participants: u16,
@@ -95,22 +90,17 @@ pub(super) async fn run(options: &Overload, output: &Output) -> Result<Exit, Fai
 
 /// Measures, and puts the figures together.
 pub(super) async fn measure_all(options: &Overload, output: &Output) -> Result<Report, Failure> {
-    let place = Place::make(LogKind::Postgres, options.log_delay).await?;
+    let place = Place::make(LogKind::Postgres, options.repeated.log_delay).await?;
     let mut runs = Vec::new();
-    for round in 1..=options.rounds {
-        output.note(format_args!("round {round} of {}", options.rounds));
+    for round in 1..=options.repeated.rounds {
+        output.note(format_args!("round {round} of {}", options.repeated.rounds));
         place.empty().await?;
         runs.push(measure(options, &place).await?);
     }
     place.remove().await;
     let of = |figure: fn(&Row) -> f64| Spread::of(runs.iter().map(figure));
     Ok(Report {
-        bench: "overload",
-        machine: usage::machine(),
-        version: env!("CARGO_PKG_VERSION"),
-        log: LogKind::Postgres.name(),
-        log_delay_ms: options.log_delay.map(|delay| delay.as_secs_f64() * 1000.0),
-        rounds: options.rounds,
+        head: Head::new("overload", LogKind::Postgres, options.repeated.log_delay, options.repeated.rounds),
         factor: options.factor,
         applications: options.applications,
         participants: PARTICIPANTS,
@@ -193,21 +183,15 @@ fn rate(count: u64, measured: &FloodMeasured) -> f64 {
 
 /// The most memory that the coordinator ever held, in MiB.
 fn peak(system: &System) -> Result<f64, Failure> {
-    let bytes = usage::peak_memory(system.coordinator.pid(), false);
-    let unknown = || Failure::new(Exit::Failed, "the memory of a process is not known on this system");
+    let bytes = usage::known(usage::peak_memory(system.coordinator.pid(), false))?;
     #[expect(clippy::cast_precision_loss, reason = "bytes far below 2^52")]
-    let bytes = bytes.ok_or_else(unknown)? as f64;
+    let bytes = bytes as f64;
     Ok(bytes / 1_048_576.0)
 }
 
 /// Commits that stand in the log.
 async fn commits(place: &Place) -> Result<u64, Failure> {
-    let failed = |error: sqlx::Error| Failure::new(Exit::Failed, "the log does not answer").because(&error);
-    let mut connection = connect(&place.url()).await?;
-    let query = sqlx::query_scalar("SELECT count(*) FROM pactum.decisions WHERE number > 0");
-    let count: i64 = query.fetch_one(&mut connection).await.map_err(failed)?;
-    connection.close().await.map_err(failed)?;
-    Ok(count.unsigned_abs())
+    place.count("SELECT count(*) FROM pactum.decisions WHERE number > 0").await
 }
 
 impl Row {
@@ -257,6 +241,6 @@ impl Report {
             "{:.2} of the sustained rate is accepted, its p99 is {:.2} times as long",
             self.accepted_ratio.median, self.p99_ratio.median
         );
-        output.text(format_args!("{}\n\n{ratios}\n{}", render(&rows), self.machine))
+        output.text(format_args!("{}\n\n{ratios}\n{}", render(&rows), self.head.machine))
     }
 }

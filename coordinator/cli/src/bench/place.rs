@@ -139,6 +139,16 @@ impl Place {
         Ok(Some(forces))
     }
 
+    /// What a query that counts says of a PostgreSQL log; 0 of any other.
+    pub(super) async fn count(&self, query: &'static str) -> Result<u64, Failure> {
+        let Self::Postgres(server) = self else { return Ok(0) };
+        let mut connection = connect(&server.superuser_url()).await?;
+        let count = sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await;
+        let count = count.map_err(|error| failed(&error))?;
+        connection.close().await.map_err(|error| failed(&error))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// The texts of some commit's row.
     pub(super) async fn sample(&self) -> Result<Option<SampleRow>, Failure> {
         let Self::Postgres(server) = self else { return Ok(None) };

@@ -26,9 +26,9 @@ use super::metrics::Metrics;
 use super::options::{LogKind, Recover};
 use super::place::Place;
 use super::process::Process;
+use super::report::Head;
 use super::run::FREE;
 use super::sample::Spread;
-use super::usage;
 use super::wire::{CoordinatorOrders, IdleOrders, KeeperOrders, Orders};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -47,13 +47,8 @@ const IDLE: [&str; 2] = ["idle-1", "idle-2"];
 /// All figures.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    bench: &'static str,
-    machine: String,
-    version: &'static str,
-    log: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log_delay_ms: Option<f64>,
-    rounds: u32,
+    #[serde(flatten)]
+    head: Head,
     pub(super) runs: Vec<Row>,
     /// Branches that ended otherwise than decided; more than none is a fault.
     pub(super) errors: u64,
@@ -100,16 +95,11 @@ pub(super) async fn run(options: &Recover, output: &Output) -> Result<Exit, Fail
 
 /// Measures, and puts the figures together.
 pub(super) async fn measure_all(options: &Recover, output: &Output) -> Result<Report, Failure> {
-    let place = Place::make(LogKind::Postgres, options.log_delay).await?;
+    let place = Place::make(LogKind::Postgres, options.repeated.log_delay).await?;
     // Once for nothing: it makes the log's tables and draws the name that prepared branches bear.
     coordinator(&place).await?.stop().await?;
     let mut report = Report {
-        bench: "recover",
-        machine: usage::machine(),
-        version: env!("CARGO_PKG_VERSION"),
-        log: LogKind::Postgres.name(),
-        log_delay_ms: options.log_delay.map(|delay| delay.as_secs_f64() * 1000.0),
-        rounds: options.rounds,
+        head: Head::new("recover", LogKind::Postgres, options.repeated.log_delay, options.repeated.rounds),
         runs: Vec::new(),
         errors: 0,
     };
@@ -136,10 +126,10 @@ async fn of_log(options: &Recover, place: &Place, output: &Output) -> Result<Row
         anchor: "7412345678901234567/00000001/0/1A2B3C4D",
     });
     let branches = branches_text(&voted.collect::<Vec<_>>(), instance)?;
-    for round in 1..=options.rounds {
+    for round in 1..=options.repeated.rounds {
         output.note(format_args!(
             "{} commits in the log, round {round} of {}",
-            options.commits, options.rounds
+            options.commits, options.repeated.rounds
         ));
         place.empty().await?;
         let commit = |gid| Commit { gid, branches: branches.clone() };
@@ -159,10 +149,10 @@ async fn of_prepared(options: &Recover, place: &Place, output: &Output) -> Resul
     let cluster = unfinished::cluster(&place.url()).await?;
     let transactions = options.prepared / 2;
     let (mut all, mut bare) = (Vec::new(), Vec::new());
-    for round in 1..=options.rounds {
+    for round in 1..=options.repeated.rounds {
         output.note(format_args!(
             "{} prepared branches, round {round} of {}",
-            options.prepared, options.rounds
+            options.prepared, options.repeated.rounds
         ));
         // Whoever is second finds the server's memory warmer, so they take turns.
         let turns = if round % 2 == 1 { [true, false] } else { [false, true] };
@@ -289,6 +279,6 @@ impl Report {
                 row.ratio_to_bare_loop.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.median)),
             ]);
         }
-        output.text(format_args!("{}\n\n{}", render(&rows), self.machine))
+        output.text(format_args!("{}\n\n{}", render(&rows), self.head.machine))
     }
 }

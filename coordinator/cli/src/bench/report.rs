@@ -14,16 +14,43 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::output::table::{aligned, render, table};
 
-/// Everything that one command measured.
+/// What every report begins with.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct Head {
     pub(super) bench: &'static str,
     pub(super) machine: String,
     pub(super) version: &'static str,
     pub(super) log: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) log_delay_ms: Option<f64>,
-    pub(super) rounds: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rounds: Option<u32>,
+}
+
+impl Head {
+    /// Of a measurement that was made on this machine.
+    pub(super) fn new(
+        bench: &'static str,
+        log: LogKind,
+        delay: Option<Duration>,
+        rounds: impl Into<Option<u32>>,
+    ) -> Self {
+        Self {
+            bench,
+            machine: usage::machine(),
+            version: env!("CARGO_PKG_VERSION"),
+            log: log.name(),
+            log_delay_ms: delay.map(|delay| delay.as_secs_f64() * 1000.0),
+            rounds: rounds.into(),
+        }
+    }
+}
+
+/// Everything that one command measured.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    pub(super) head: Head,
     /// Transactions.
     pub(super) runs: Vec<Row>,
     /// What they are compared with.
@@ -77,12 +104,7 @@ pub(super) struct Row {
 impl Report {
     pub(super) fn new(bench: &'static str, log: LogKind, delay: Option<Duration>, rounds: u32) -> Self {
         Self {
-            bench,
-            machine: usage::machine(),
-            version: env!("CARGO_PKG_VERSION"),
-            log: log.name(),
-            log_delay_ms: delay.map(|delay| delay.as_secs_f64() * 1000.0),
-            rounds,
+            head: Head::new(bench, log, delay, rounds),
             runs: Vec::new(),
             beside: Vec::new(),
             ceiling_rows_per_second: None,
@@ -144,7 +166,7 @@ impl Report {
         let ratios = ratios
             .into_iter()
             .filter_map(|(what, ratio)| Some(vec![what.to_owned(), format!("{:.2}", ratio?)]));
-        output.text(format_args!("\n{}\n{}", aligned(ratios), self.machine))
+        output.text(format_args!("\n{}\n{}", aligned(ratios), self.head.machine))
     }
 
     /// Errors are failures.

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use crate::exit::Exit;
+use crate::failure::Failure;
+
 /// Processor time that a process and all that it has waited for has taken, in seconds; with `family`
 /// also that of its children which are alive.
 pub(super) fn cpu_seconds(pid: u32, family: bool) -> Option<f64> {
@@ -39,6 +42,12 @@ pub(super) fn peak_memory(pid: u32, family: bool) -> Option<u64> {
 /// The memory that a process holds now, in bytes.
 pub(super) fn resident_memory(pid: u32) -> Option<u64> {
     Some(status_kib(pid, "VmRSS:")? * 1024)
+}
+
+/// For whoever cannot do without the figure.
+pub(super) fn known(memory: Option<u64>) -> Result<u64, Failure> {
+    let unknown = || Failure::new(Exit::Failed, "the memory of a process is not known on this system");
+    memory.ok_or_else(|| unknown().next("run it on Linux"))
 }
 
 /// User and system time, with those of ended children, in ticks.

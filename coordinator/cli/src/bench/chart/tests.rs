@@ -34,7 +34,7 @@ fn samples(rate: u32, p99_ms: f64) -> Vec<Sample> {
 
 fn commit_report() -> Report {
     let mut report = Report::new("commit", LogKind::Postgres, None, 3);
-    report.machine = "2 cores of R&D <fast> \"model\"".to_owned();
+    report.head.machine = "2 cores of R&D <fast> \"model\"".to_owned();
     for (in_flight, rate, p99) in
         [(1, 1_150, 1.4), (16, 7_300, 4.1), (256, 21_000, 19.0), (2048, 30_200, 88.0)]
     {
@@ -80,9 +80,12 @@ fn a_chart_names_every_run_to_those_who_see_it_and_to_those_who_do_not() {
         let drawn = draw(&report);
         let document = Document::parse(&drawn).unwrap();
         assert_eq!(document.root_element().attribute("role"), Some("img"));
-        assert_eq!(only(&document, "title"), format!("pactum bench {}", report.bench));
+        assert_eq!(only(&document, "title"), format!("pactum bench {}", report.head.bench));
         let description = only(&document, "desc");
-        assert!(description.contains(&report.machine), "what was given reads back as it was: {description}");
+        assert!(
+            description.contains(&report.head.machine),
+            "what was given reads back as it was: {description}"
+        );
         let seen = texts(&document);
         for row in report.runs.iter().chain(&report.beside) {
             assert!(description.contains(&called(row)), "{} in {description}", called(row));

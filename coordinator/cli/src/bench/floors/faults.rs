@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::options::{Absence, Blip, Floors, Open, Overload, Records, Recover};
+use super::super::options::{Absence, Blip, Floors, Open, Overload, Records, Recover, Repeated};
 use super::super::sample::Spread;
 use super::super::{blip, open, overload, recover};
 use super::floor::{Bound, Floor};
@@ -27,8 +27,7 @@ pub(super) async fn recover(options: &Floors, output: &Output) -> Result<Judged,
         log_only: false,
         prepared_only: false,
         connections: 16,
-        rounds: options.rounds.unwrap_or(ROUNDS),
-        log_delay: None,
+        repeated: repeated(options),
     };
     let report = recover::measure_all(&options, output).await?;
     if report.errors > 0 {
@@ -55,8 +54,7 @@ pub(super) async fn blip(options: &Floors, output: &Output) -> Result<Judged, Fa
         gone: Duration::from_secs(1),
         in_flight: 64,
         measure: options.measure.unwrap_or(MEASURE),
-        rounds: options.rounds.unwrap_or(ROUNDS),
-        log_delay: None,
+        repeated: repeated(options),
     };
     let report = blip::measure_all(&options, output).await?;
     let mut floors = Vec::new();
@@ -106,8 +104,7 @@ pub(super) async fn overload(options: &Floors, output: &Output) -> Result<Judged
         factor: 2.0,
         applications: 4,
         measure: options.measure.unwrap_or(MEASURE),
-        rounds: options.rounds.unwrap_or(ROUNDS),
-        log_delay: None,
+        repeated: repeated(options),
     };
     let report = overload::measure_all(&options, output).await?;
     if report.accepted_per_second.min <= 0.0 {
@@ -125,6 +122,11 @@ pub(super) async fn overload(options: &Floors, output: &Output) -> Result<Judged
         Floor::new("overload: calls neither committed nor shed", count(report.errors), Bound::AtMost(0.0)),
     ];
     Judged::new(floors, &report)
+}
+
+/// As often as is asked for, and without a delay.
+fn repeated(options: &Floors) -> Repeated {
+    Repeated { rounds: options.rounds.unwrap_or(ROUNDS), log_delay: None }
 }
 
 /// Was not measured.

@@ -8,6 +8,17 @@ use clap::{Args, ValueEnum};
 use super::log_delay;
 use crate::args::duration;
 
+/// Options of those that measure everything several times.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Repeated {
+    /// Measure everything so often, in turn, and show the medians
+    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
+    /// Each force of the log takes this much longer, as on a slow disk (PostgreSQL's `commit_delay`; at most 100ms)
+    #[arg(long, value_name = "TIME", value_parser = log_delay)]
+    pub(crate) log_delay: Option<Duration>,
+}
+
 /// What can be typed after `bench recover`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Recover {
@@ -26,12 +37,8 @@ pub(crate) struct Recover {
     /// Connections to each database, for the participant and for the bare loop alike
     #[arg(long, default_value_t = 16, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) connections: u32,
-    /// Measure everything so often, in turn, and show the medians
-    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub(crate) rounds: u32,
-    /// Each force of the log takes this much longer, as on a slow disk (PostgreSQL's `commit_delay`; at most 100ms)
-    #[arg(long, value_name = "TIME", value_parser = log_delay)]
-    pub(crate) log_delay: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) repeated: Repeated,
 }
 
 /// What can be typed after `bench blip`.
@@ -49,12 +56,8 @@ pub(crate) struct Blip {
     /// How long it is measured before that, and after
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = super::measure)]
     pub(crate) measure: Duration,
-    /// Measure everything so often, in turn, and show the medians
-    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub(crate) rounds: u32,
-    /// Each force of the log takes this much longer, as on a slow disk (PostgreSQL's `commit_delay`; at most 100ms)
-    #[arg(long, value_name = "TIME", value_parser = log_delay)]
-    pub(crate) log_delay: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) repeated: Repeated,
 }
 
 /// How a participant can be gone.
@@ -76,7 +79,7 @@ impl Absence {
     }
 }
 
-/// Longer than the coordinator waits for a participant that has gone is another thing than a blip.
+/// More is an outage, and not a blip.
 fn absence(text: &str) -> Result<Duration, String> {
     let absence = duration(text)?;
     let bounds = Duration::from_millis(10)..=Duration::from_secs(10);
@@ -128,12 +131,8 @@ pub(crate) struct Overload {
     /// How long each measurement takes, after a warm-up of a quarter of that
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = super::measure)]
     pub(crate) measure: Duration,
-    /// Measure everything so often, in turn, and show the medians
-    #[arg(long, default_value_t = 3, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=99))]
-    pub(crate) rounds: u32,
-    /// Each force of the log takes this much longer, as on a slow disk (PostgreSQL's `commit_delay`; at most 100ms)
-    #[arg(long, value_name = "TIME", value_parser = log_delay)]
-    pub(crate) log_delay: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) repeated: Repeated,
 }
 
 fn factor(text: &str) -> Result<f64, String> {
