@@ -1,65 +1,101 @@
-//! The statement that decides: its fence, its floor, the order of its locks (H1, H8).
+//! The statements that decide: their fence, their floor, the order of their locks (H1, H8). One commit alone has a
+//! statement of its own, of which every claim holds as of a batch's.
 
 use std::sync::Arc;
 
 use pactum_coordinator::decision_log::contract::{abort, commit, gid};
 use pactum_coordinator::decision_log::{DecisionLog as _, DecisionWriter, Proposal};
-use pactum_core::id::Gid;
+use pactum_core::id::{Gid, Incarnation};
 use pactum_core::outcome::ProposalResult;
 
 use crate::fixture::{Fixture, HOLD_GID_1, LIMIT, execute, lost, results, write};
 
 #[tokio::test]
 async fn h8_ending_an_incarnation_waits_for_a_batch_that_saw_it_live() {
+    ending_waits_for_commits(2).await;
+}
+
+#[tokio::test]
+async fn h8_ending_an_incarnation_waits_for_a_lone_commit_that_saw_it_live() {
+    ending_waits_for_commits(1).await;
+}
+
+async fn ending_waits_for_commits(count: usize) {
     let fixture = Fixture::new().await;
     let (own, writer) = fixture.started().await;
     // A stranger's row on gid 1, not committed, holds the batch up after it has locked the fence.
     let mut stranger = fixture.connection().await;
     execute(&mut stranger, HOLD_GID_1).await;
-    let batch = vec![commit(own, gid(1), 1), commit(own, gid(2), 2)];
-    let writing = write(writer, own, batch);
+    let writing = write(writer, own, commits(own, count));
     fixture.until_waiting(1).await;
     let log = Arc::clone(&fixture.log);
     let ending = tokio::spawn(async move { log.end_incarnation(own).await });
     fixture.until_waiting(2).await;
     assert!(!ending.is_finished());
     execute(&mut stranger, "ROLLBACK").await;
-    assert_eq!(results(writing).await, [ProposalResult::Won, ProposalResult::Won]);
+    assert_eq!(results(writing).await, vec![ProposalResult::Won; count]);
     ending.await.unwrap().unwrap();
     // Whoever ended it sees all that was written before.
-    assert_eq!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().len(), 2);
+    assert_eq!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().len(), count);
+}
+
+/// So many, from gid 1 on.
+fn commits(own: Incarnation, count: usize) -> Vec<Proposal> {
+    (1..).map(|n| commit(own, gid(n), n)).take(count).collect()
 }
 
 #[tokio::test]
 async fn h8_a_batch_that_waited_for_the_end_of_its_incarnation_writes_no_commit() {
-    let fixture = Fixture::new().await;
-    let (own, writer) = fixture.started().await;
-    // By a bare row lock, without the table lock that end_incarnation takes besides: the re-check of the
-    // locked row alone must do.
-    let mut ender = fixture.connection().await;
-    execute(&mut ender, "BEGIN; UPDATE pactum.incarnations SET ended_at = now()").await;
-    let writing = write(writer, own, vec![commit(own, gid(1), 1), abort(own, gid(2))]);
-    fixture.until_waiting(1).await;
-    execute(&mut ender, "COMMIT").await;
-    assert_eq!(results(writing).await, [ProposalResult::Fenced, ProposalResult::Won]);
+    let batch = |own| vec![commit(own, gid(1), 1), abort(own, gid(2))];
+    after_a_wait_for(END, batch, &[ProposalResult::Fenced, ProposalResult::Won], &[gid(2)]).await;
 }
 
 #[tokio::test]
+async fn h8_a_lone_commit_that_waited_for_the_end_of_its_incarnation_is_not_written() {
+    after_a_wait_for(END, |own| commits(own, 1), &[ProposalResult::Fenced], &[]).await;
+}
+
+/// By a bare row lock, without the table lock that `end_incarnation` takes besides: the re-check of the
+/// locked row alone must do.
+const END: &str = "BEGIN; UPDATE pactum.incarnations SET ended_at = now()";
+
+#[tokio::test]
 async fn h1_an_insert_that_was_blocked_while_the_floor_was_raised_writes_nothing() {
+    let batch = |own| vec![commit(own, gid(5), 1), abort(own, gid(4)), commit(own, gid(6), 2)];
+    let forgotten = ProposalResult::Forgotten;
+    let expected = [forgotten.clone(), forgotten, ProposalResult::Won];
+    after_a_wait_for(RAISE_FLOOR_TO_5, batch, &expected, &[gid(6)]).await;
+}
+
+#[tokio::test]
+async fn h1_a_lone_commit_that_was_blocked_while_the_floor_was_raised_is_not_written() {
+    after_a_wait_for(RAISE_FLOOR_TO_5, |own| vec![commit(own, gid(5), 1)], &[ProposalResult::Forgotten], &[])
+        .await;
+}
+
+const RAISE_FLOOR_TO_5: &str =
+    "BEGIN; UPDATE pactum.log_state SET floor = '0199c3d0-0000-7000-8000-000000000005'";
+
+/// What a batch is answered, and what it has written, that was held up by a change until that was committed.
+async fn after_a_wait_for(
+    change: &'static str,
+    batch: impl Fn(Incarnation) -> Vec<Proposal>,
+    expected: &[ProposalResult],
+    written: &[Gid],
+) {
     let fixture = Fixture::new().await;
     let (own, writer) = fixture.started().await;
-    let mut raiser = fixture.connection().await;
-    execute(&mut raiser, "BEGIN; UPDATE pactum.log_state SET floor = '0199c3d0-0000-7000-8000-000000000005'")
-        .await;
-    let batch = vec![commit(own, gid(5), 1), abort(own, gid(4)), commit(own, gid(6), 2)];
-    let writing = write(writer, own, batch);
+    let mut stranger = fixture.connection().await;
+    execute(&mut stranger, change).await;
+    let writing = write(writer, own, batch(own));
     fixture.until_waiting(1).await;
-    execute(&mut raiser, "COMMIT").await;
-    let forgotten = ProposalResult::Forgotten;
-    assert_eq!(results(writing).await, [forgotten.clone(), forgotten, ProposalResult::Won]);
-    let rows: Vec<uuid::Uuid> =
-        sqlx::query_scalar("SELECT gid FROM pactum.decisions").fetch_all(&mut raiser).await.unwrap();
-    assert_eq!(rows, [*gid(6).as_uuid()]);
+    execute(&mut stranger, "COMMIT").await;
+    assert_eq!(results(writing).await, expected);
+    let rows: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT gid FROM pactum.decisions ORDER BY gid")
+        .fetch_all(&mut stranger)
+        .await
+        .unwrap();
+    assert_eq!(rows.into_iter().map(Gid::from_uuid).collect::<Vec<_>>(), written);
 }
 
 #[tokio::test]
@@ -80,82 +116,29 @@ async fn h1_raising_the_floor_waits_for_a_batch_that_tested_the_old_one() {
 
 #[tokio::test]
 async fn h8_what_a_batch_waited_for_is_read_by_a_second_statement() {
-    let fixture = Fixture::new().await;
-    let (own, writer) = fixture.started().await;
-    let mut stranger = fixture.connection().await;
-    execute(&mut stranger, HOLD_GID_1).await;
-    let writing = write(writer, own, vec![commit(own, gid(1), 1), commit(own, gid(2), 2)]);
-    fixture.until_waiting(1).await;
-    execute(&mut stranger, "COMMIT").await;
-    let results = results(writing).await;
-    assert!(
-        matches!(&results[..], [ProposalResult::Lost(record), ProposalResult::Won]
-            if record.reason.as_ref().is_some_and(|reason| &*reason.message == "closed")),
-        "{results:?}"
-    );
-}
-
-/// One commit alone has a statement of its own (here and in what follows).
-#[tokio::test]
-async fn h8_ending_an_incarnation_waits_for_a_lone_commit_that_saw_it_live() {
-    let fixture = Fixture::new().await;
-    let (own, writer) = fixture.started().await;
-    let mut stranger = fixture.connection().await;
-    execute(&mut stranger, HOLD_GID_1).await;
-    let writing = write(writer, own, vec![commit(own, gid(1), 1)]);
-    fixture.until_waiting(1).await;
-    let log = Arc::clone(&fixture.log);
-    let ending = tokio::spawn(async move { log.end_incarnation(own).await });
-    fixture.until_waiting(2).await;
-    assert!(!ending.is_finished());
-    execute(&mut stranger, "ROLLBACK").await;
-    assert_eq!(results(writing).await, [ProposalResult::Won]);
-    ending.await.unwrap().unwrap();
-    assert_eq!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn h8_a_lone_commit_that_waited_for_the_end_of_its_incarnation_is_not_written() {
-    let fixture = Fixture::new().await;
-    let (own, writer) = fixture.started().await;
-    let mut ender = fixture.connection().await;
-    execute(&mut ender, "BEGIN; UPDATE pactum.incarnations SET ended_at = now()").await;
-    let writing = write(writer, own, vec![commit(own, gid(1), 1)]);
-    fixture.until_waiting(1).await;
-    execute(&mut ender, "COMMIT").await;
-    assert_eq!(results(writing).await, [ProposalResult::Fenced]);
-    assert!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn h1_a_lone_commit_that_was_blocked_while_the_floor_was_raised_is_not_written() {
-    let fixture = Fixture::new().await;
-    let (own, writer) = fixture.started().await;
-    let mut raiser = fixture.connection().await;
-    execute(&mut raiser, "BEGIN; UPDATE pactum.log_state SET floor = '0199c3d0-0000-7000-8000-000000000005'")
-        .await;
-    let writing = write(writer, own, vec![commit(own, gid(5), 1)]);
-    fixture.until_waiting(1).await;
-    execute(&mut raiser, "COMMIT").await;
-    assert_eq!(results(writing).await, [ProposalResult::Forgotten]);
-    assert!(fixture.log.unfinished_commits(own, None, 10).await.unwrap().is_empty());
+    what_was_waited_for_is_read(2).await;
 }
 
 #[tokio::test]
 async fn h8_what_a_lone_commit_waited_for_is_read_by_a_second_statement() {
+    what_was_waited_for_is_read(1).await;
+}
+
+async fn what_was_waited_for_is_read(count: usize) {
     let fixture = Fixture::new().await;
     let (own, writer) = fixture.started().await;
     let mut stranger = fixture.connection().await;
     execute(&mut stranger, HOLD_GID_1).await;
-    let writing = write(writer, own, vec![commit(own, gid(1), 1)]);
+    let writing = write(writer, own, commits(own, count));
     fixture.until_waiting(1).await;
     execute(&mut stranger, "COMMIT").await;
     let results = results(writing).await;
     assert!(
-        matches!(&results[..], [ProposalResult::Lost(record)]
+        matches!(&results[..], [ProposalResult::Lost(record), ..]
             if record.reason.as_ref().is_some_and(|reason| &*reason.message == "closed")),
         "{results:?}"
     );
+    assert_eq!(results[1..], vec![ProposalResult::Won; count - 1]);
 }
 
 #[tokio::test]

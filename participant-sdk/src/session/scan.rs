@@ -109,3 +109,114 @@ async fn scan(resource: &dyn DynResource, shared: &Shared, observer: &Observer) 
     }
     events
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
+
+    use pactum_core::coordinator::Operation;
+    use pactum_core::id::{Cluster, ResourceName};
+    use pactum_core::outcome::BranchOutcome;
+    use pactum_core::vote::{AbortReason, Evidence};
+    use tokio::sync::{mpsc, watch};
+    use tokio::time::{Instant, timeout};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::resource::{BranchContext, HookError, Prepared, PreparedBranch, Registration, Resource};
+
+    /// Holds nothing, and is asked for nothing else.
+    struct Empty(ResourceName);
+
+    impl Resource for Empty {
+        fn name(&self) -> &ResourceName {
+            &self.0
+        }
+
+        async fn check(&self) -> Result<Registration, HookError> {
+            unreachable!("a scan checks nothing")
+        }
+
+        async fn prepare(&self, _: &BranchContext, _: Option<&Operation>) -> Result<Prepared, AbortReason> {
+            unreachable!("a scan prepares nothing")
+        }
+
+        async fn commit(
+            &self,
+            _: &BranchContext,
+            _: &Evidence,
+            _: Option<&Evidence>,
+        ) -> Result<BranchOutcome, HookError> {
+            unreachable!("a scan commits nothing")
+        }
+
+        async fn abort(&self, _: &BranchContext, _: Option<&Evidence>) -> Result<BranchOutcome, HookError> {
+            unreachable!("a scan aborts nothing")
+        }
+
+        async fn recover(&self, _: &Cluster) -> Result<Vec<PreparedBranch>, HookError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn shared() -> Arc<Shared> {
+        Arc::new(Shared {
+            instance: InstanceId::NIL,
+            inputs: mpsc::channel(1).0,
+            cluster: watch::Sender::new(Some(Cluster::new("c").unwrap())),
+            attached: watch::Sender::new(0),
+            violations: AtomicU64::new(0),
+            registrations: Mutex::default(),
+            quarantined: Mutex::default(),
+            sessions: watch::Sender::new(BTreeMap::new()),
+            told: watch::Sender::new(BTreeMap::new()),
+            draining: watch::Sender::new(false),
+            last_session: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// When it scans, after its start, with an attach after one second and another after ten.
+    async fn scans(interval: Duration, until: Duration) -> Vec<Duration> {
+        let (shared, began) = (shared(), Instant::now());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let at = Arc::clone(&seen);
+        let observer = Observer::new(move |_| at.lock().unwrap().push(began.elapsed()));
+        let resource = Arc::new(Empty(ResourceName::new("bank").unwrap()));
+        let attaching = Arc::clone(&shared);
+        let attaches = async move {
+            for pause in [1, 9] {
+                sleep(Duration::from_secs(pause)).await;
+                attaching.attached.send_modify(|times| *times += 1);
+            }
+            std::future::pending::<()>().await;
+        };
+        let running = run(resource, shared, interval, observer);
+        assert!(timeout(until, async { tokio::join!(running, attaches) }).await.is_err());
+        seen.lock().unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f5_what_is_prepared_is_listed_soon_after_an_attach_and_not_at_once() {
+        let hour = Duration::from_hours(1);
+        let [first, second] = scans(hour, Duration::from_mins(1)).await.try_into().unwrap();
+        let (one, ten) = (Duration::from_secs(1), Duration::from_secs(10));
+        for (at, attached) in [(first, one), (second, ten)] {
+            let soon = attached + TOLD_WITHIN;
+            assert!((soon..soon + TOLD_WITHIN).contains(&at), "{at:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_scans_often_waits_no_longer_than_that_after_an_attach() {
+        let interval = Duration::from_millis(50);
+        let scans = scans(interval, Duration::from_secs(2)).await;
+        let mut before = Duration::from_secs(1);
+        for at in [scans[0], scans[1]] {
+            assert!((before + interval..before + TOLD_WITHIN).contains(&at), "{scans:?}");
+            before = at;
+        }
+    }
+}
