@@ -304,8 +304,7 @@ impl PostgresResource {
         global: Option<(Context, Enlister)>,
     ) -> Result<PostgresBranch, BranchError> {
         let local =
-            LocalTransaction::begin(self.inner.pool.clone(), branch.name.clone(), branch.deadline, options)
-                .await?;
+            LocalTransaction::begin(&self.inner.pool, branch.name.clone(), branch.deadline, options).await?;
         Ok(PostgresBranch::new(local, self.clone(), global))
     }
 

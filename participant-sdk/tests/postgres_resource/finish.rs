@@ -240,6 +240,28 @@ async fn branches_are_ended_on_no_more_connections_than_allowed() {
     assert!((1..=2).contains(&opened), "{opened} connections");
 }
 
+/// Whoever looks or lists takes his turn with those who end branches: one connection is enough for all of them.
+#[tokio::test]
+async fn a_recovery_needs_no_more_than_one_connection() {
+    let bank = Bank::open().await;
+    let mut prepared = Vec::new();
+    for key in 0..5 {
+        prepared.push(bank.prepared(key).await);
+    }
+    let restarted = bank.restarted().ending_connections(1);
+    let commits = prepared.iter().map(|(branch, evidence)| restarted.commit(branch, evidence, None));
+    let (outcomes, listed, listed_again) = tokio::join!(
+        futures::future::join_all(commits),
+        restarted.recover(&bank.cluster),
+        restarted.recover(&bank.cluster),
+    );
+    for outcome in outcomes {
+        assert_eq!(outcome, Ok(BranchOutcome::Committed));
+    }
+    assert!(listed.is_ok() && listed_again.is_ok(), "{listed:?}, {listed_again:?}");
+    assert_eq!(restarted.recover(&bank.cluster).await, Ok(Vec::new()));
+}
+
 /// Thousands that are ended at once after an outage, by a process that remembers none of them, share their
 /// look-ups: each reads all that is prepared, and one for each branch would grow with their square.
 #[tokio::test]

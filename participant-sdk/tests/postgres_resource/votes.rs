@@ -76,6 +76,49 @@ async fn a_transaction_ended_by_its_user_votes_no() {
     }
 }
 
+/// [C6] also for an operation whose handler did so and says nothing of it.
+#[tokio::test]
+async fn an_operation_that_ended_or_broke_its_transaction_votes_no() {
+    let bank = Bank::open().await;
+    for statement in ["SELECT 1/0", "COMMIT", "ROLLBACK", "COMMIT AND CHAIN", "ROLLBACK; BEGIN"] {
+        let resource = bank.restarted().operation("careless", move |bank, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(statement).execute(&mut *bank).await.ok();
+                sqlx::raw_sql("INSERT INTO ledger (key) VALUES (1)").execute(bank).await.ok();
+                Ok(())
+            })
+        });
+        let careless = Operation { name: "careless".into(), payload: [].into() };
+        let reason = no(resource.prepare(&bank.branch(), Some(&careless)).await);
+        assert_eq!(reason.kind, AbortKind::LocalFailure, "{statement}: {reason}");
+        assert_eq!(bank.prepared_count().await, 0, "{statement}");
+        bank.run("DELETE FROM ledger").await;
+    }
+}
+
+/// Each lock is one more to be written at the PREPARE and let go of at the end.
+#[tokio::test]
+async fn a_prepared_branch_locks_nothing_but_what_its_work_locked() {
+    let bank = Bank::open().await;
+    bank.run("INSERT INTO ledger (key) VALUES (1)").await;
+    let resource = with_add(bank.restarted());
+    // Twice, since the first look of a session has more to find out.
+    for _ in 0..2 {
+        let branch = bank.branch();
+        let evidence = yes(resource.prepare(&branch, Some(&add(1))).await);
+        let locked: Vec<String> = sqlx::query_scalar(
+            "SELECT relation::regclass::text FROM pg_locks \
+              WHERE pid IS NULL AND locktype = 'relation' \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1",
+        )
+        .fetch_all(&bank.outside)
+        .await
+        .unwrap();
+        assert_eq!(locked, ["ledger", "ledger_pkey"]);
+        assert_eq!(resource.abort(&branch, Some(&evidence)).await, Ok(BranchOutcome::Aborted));
+    }
+}
+
 /// [C9]
 #[tokio::test]
 async fn a_branch_that_wrote_nothing_votes_read_only_and_holds_nothing() {

@@ -6,7 +6,7 @@ use pactum::resource::{
     BeginOptions, BranchContext, PostgresBranch, PostgresResource, Prepared, Resource as _,
 };
 use pactum::{Cluster, testing};
-use pactum_core::coordinator::RegisterAnswer;
+use pactum_core::coordinator::{Operation, RegisterAnswer};
 use pactum_core::outcome::BranchOutcome;
 use pactum_core::vote::Evidence;
 use pactum_postgres_server::{PostgresServer, Restored};
@@ -130,8 +130,13 @@ async fn h5_a_register_that_is_asked_by_reading_alone_is_caught() {
 }
 
 /// A yes vote is a promise: something is prepared, and once committed, the work is there.
-async fn a_yes_is_a_promise(bank: &Bank, branch: &BranchContext) -> Verdict {
-    let Ok(Prepared::Yes(_)) = bank.resource.prepare(branch, None).await else { return Ok(()) };
+async fn a_yes_is_a_promise(
+    bank: &Bank,
+    branch: &BranchContext,
+    resource: &PostgresResource,
+    operation: Option<&Operation>,
+) -> Verdict {
+    let Ok(Prepared::Yes(_)) = resource.prepare(branch, operation).await else { return Ok(()) };
     if bank.prepared_count().await == 0 {
         return Err("AC3: the branch voted yes, and nothing is prepared".to_owned());
     }
@@ -154,7 +159,7 @@ async fn c6_a_prepare_without_the_proof_before_it_is_caught() {
         sqlx::query("select 1 / 0").execute(&mut *work).await.unwrap_err();
         // As if it had failed right after the look that enlist takes.
         testing::hold_unseen(work, xid);
-        a_yes_is_a_promise(&bank, &branch).await
+        a_yes_is_a_promise(&bank, &branch, &bank.resource, None).await
     })
     .await;
 }
@@ -169,9 +174,45 @@ async fn c6_a_guard_that_lets_an_ended_transaction_pass_is_caught() {
         let xid = query.fetch_one(&mut *work).await.unwrap().parse().unwrap();
         sqlx::raw_sql("rollback").execute(&mut *work).await.unwrap();
         testing::hold_unseen(work, xid);
-        a_yes_is_a_promise(&bank, &branch).await
+        a_yes_is_a_promise(&bank, &branch, &bank.resource, None).await
     })
     .await;
+}
+
+/// Writes 1, puts `ended` for its transaction, and writes 2: a yes for that is no promise of the first.
+async fn an_operation_that_says_yes_has_all_its_work(front: &Front, ended: &'static str) -> Verdict {
+    let bank = Bank::shared(front).await;
+    let resource = bank.restarted().operation("careless", move |session, _| {
+        Box::pin(async move {
+            sqlx::raw_sql("insert into ledger values (1)").execute(&mut *session).await?;
+            sqlx::raw_sql(ended).execute(&mut *session).await?;
+            sqlx::raw_sql("insert into ledger values (2)").execute(&mut *session).await?;
+            Ok(())
+        })
+    });
+    let (branch, careless) = (Bank::branch(), Operation { name: "careless".into(), payload: [].into() });
+    a_yes_is_a_promise(&bank, &branch, &resource, Some(&careless)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c6_a_look_that_does_not_know_the_branchs_own_transaction_is_caught() {
+    let mutant = [Rule::Replace("IS NOT DISTINCT FROM $1)", "IS DISTINCT FROM $1 || 'other')")];
+    caught("look at an operation's work does not know its transaction", &mutant, async |front: &Front| {
+        an_operation_that_says_yes_has_all_its_work(front, "rollback; begin").await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c6_an_operation_prepared_without_a_guard_is_caught() {
+    // As if its transaction had ended right after the look.
+    let mutant = [Rule::Replace("SAVEPOINT pactum; PREPARE", "ROLLBACK; PREPARE")];
+    caught("no guard before an operation's PREPARE TRANSACTION", &mutant, async |front: &Front| {
+        an_operation_that_says_yes_has_all_its_work(front, "select").await
+    })
+    .await;
+    let guarded = [Rule::Replace("SAVEPOINT pactum; PREPARE", "ROLLBACK; SAVEPOINT pactum; PREPARE")];
+    assert_eq!(an_operation_that_says_yes_has_all_its_work(&Front::new(&guarded), "select").await, Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

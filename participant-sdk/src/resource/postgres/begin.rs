@@ -2,8 +2,8 @@
 //!
 //! A `Pool::begin()` that is dropped half-way leaves its session inside a transaction; the pool
 //! hands it on, and the next plain INSERT is acknowledged and never visible (sqlx 0.9, seen).
-//! A service's handler is dropped whenever its caller hangs up, so begin runs in a task of its
-//! own that nobody cancels, and a session whose caller went away meanwhile is closed.
+//! A service's handler is dropped whenever its caller hangs up, so a session is closed unless its
+//! begin has been answered.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,6 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgTransactionManager;
 use sqlx::{PgConnection, PgPool, Postgres, SqlSafeStr as _};
 use sqlx_core::transaction::TransactionManager as _;
-use tokio::sync::oneshot;
 
 use super::branch::BranchError;
 use super::sql::{Sql, describe};
@@ -129,16 +128,17 @@ impl LocalTransaction {
     /// Begins one on a connection of the pool, for work that ends at `deadline`. May be dropped
     /// at any await without harm to the pool.
     pub(super) async fn begin(
-        pool: PgPool,
+        pool: &PgPool,
         name: PreparedName,
         deadline: Instant,
         options: BeginOptions,
     ) -> Result<Self, BranchError> {
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(begin_and_answer(pool, name, deadline, options, answer));
-        answered.await.unwrap_or_else(|_| {
-            Err(BranchError::NoConnection { message: Arc::from("the runtime is shutting down") })
-        })
+        // Dropped while it waits, it has sent nothing yet. Apart, since it needs more room than all else here.
+        match tokio::time::timeout_at(deadline.into(), Box::pin(pool.acquire())).await {
+            Ok(Ok(connection)) => begin_on(connection, name, deadline, options).await,
+            Ok(Err(error)) => Err(BranchError::NoConnection { message: describe(&error).into() }),
+            Err(_) => Err(BranchError::DeadlinePassed),
+        }
     }
 
     /// The session.
@@ -196,31 +196,8 @@ impl Drop for LocalTransaction {
     }
 }
 
-/// Begins, and answers; with nobody left to answer, closes the session.
-async fn begin_and_answer(
-    pool: PgPool,
-    name: PreparedName,
-    deadline: Instant,
-    options: BeginOptions,
-    mut answer: oneshot::Sender<Result<LocalTransaction, BranchError>>,
-) {
-    // Waiting for a connection may be given up: nothing has been sent on it yet.
-    let acquired = tokio::select! {
-        () = answer.closed() => return,
-        acquired = tokio::time::timeout_at(deadline.into(), pool.acquire()) => acquired,
-    };
-    let result = match acquired {
-        Ok(Ok(connection)) => begin_on(connection, name, deadline, options).await,
-        Ok(Err(error)) => Err(BranchError::NoConnection { message: describe(&error).into() }),
-        Err(_) => Err(BranchError::DeadlinePassed),
-    };
-    if let Err(Ok(unwanted)) = answer.send(result) {
-        unwanted.close();
-    }
-}
-
 async fn begin_on(
-    mut connection: PoolConnection<Postgres>,
+    connection: PoolConnection<Postgres>,
     name: PreparedName,
     deadline: Instant,
     options: BeginOptions,
@@ -229,21 +206,43 @@ async fn begin_on(
     if left.is_zero() {
         return Err(BranchError::DeadlinePassed);
     }
+    let mut beginning = Beginning(Some(connection));
     let statement = options.statement(&name, left).trusted().into_sql_str();
     let begun = tokio::time::timeout(
         left.saturating_add(GRACE),
-        PgTransactionManager::begin(&mut connection, Some(statement)),
+        PgTransactionManager::begin(beginning.session(), Some(statement)),
     )
     .await;
     let message = match begun {
         Ok(Ok(())) => {
-            return Ok(LocalTransaction { connection: Some(connection), name, options });
+            return Ok(LocalTransaction { connection: beginning.answered(), name, options });
         }
         Ok(Err(error)) => describe(&error).into(),
         Err(_) => Arc::from("the database did not answer in time"),
     };
-    connection.close_on_drop();
     Err(BranchError::NotBegun { message })
+}
+
+/// A session that may be inside a transaction that nobody knows of: dropped, it is closed.
+struct Beginning(Option<PoolConnection<Postgres>>);
+
+impl Beginning {
+    fn session(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("taken only once it is answered")
+    }
+
+    /// The state of the session is known.
+    fn answered(&mut self) -> Option<PoolConnection<Postgres>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.0 {
+            connection.close_on_drop();
+        }
+    }
 }
 
 /// Rolls back and gives the connection back. sqlx counts begins; only at a depth of one does

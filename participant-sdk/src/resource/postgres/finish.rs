@@ -152,6 +152,9 @@ pub(super) async fn abort(
 
 /// The recover hook: our cluster's names in this database, and no others.
 pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedBranch>, HookError> {
+    // Behind all whose decisions are known: after an outage those are most of what is prepared, and whatever has
+    // ended by then need not be listed. Never closed.
+    let _turn = inner.ending().turns.acquire().await;
     let mut control = inner.control().await?;
     let scan = async {
         let rows = sqlx::query(

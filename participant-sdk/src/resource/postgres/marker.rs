@@ -146,7 +146,7 @@ async fn commit_open(inner: &Inner, name: &PreparedName, mut local: LocalTransac
     let sql = insert(sql, name, "true").text("; COMMIT; BEGIN");
     match simple(local.connection(), sql).await {
         Ok(_) => {
-            local.roll_back().await;
+            local.let_go();
             RegisterAnswer::Committed
         }
         Err(error) => {

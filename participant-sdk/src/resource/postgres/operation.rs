@@ -72,24 +72,20 @@ pub(super) async fn execute(
         let message = format!("resource {} has no operation {name:?}", inner.name);
         AbortReason::new(AbortKind::VotedNo, &message)
     })?;
-    let mut local = LocalTransaction::begin(
-        inner.pool.clone(),
-        branch.name.clone(),
-        branch.deadline,
-        BeginOptions::new(),
-    )
-    .await
-    .map_err(|error| {
-        let kind = match error {
-            BranchError::DeadlinePassed => AbortKind::Deadline,
-            BranchError::NotStarted
-            | BranchError::NoConnection { .. }
-            | BranchError::NotBegun { .. }
-            | BranchError::Ended(_)
-            | BranchError::NotEnlisted(_) => AbortKind::LocalFailure,
-        };
-        AbortReason::new(kind, &error.to_string())
-    })?;
+    let mut local =
+        LocalTransaction::begin(&inner.pool, branch.name.clone(), branch.deadline, BeginOptions::new())
+            .await
+            .map_err(|error| {
+                let kind = match error {
+                    BranchError::DeadlinePassed => AbortKind::Deadline,
+                    BranchError::NotStarted
+                    | BranchError::NoConnection { .. }
+                    | BranchError::NotBegun { .. }
+                    | BranchError::Ended(_)
+                    | BranchError::NotEnlisted(_) => AbortKind::LocalFailure,
+                };
+                AbortReason::new(kind, &error.to_string())
+            })?;
 
     let payload = Arc::clone(&operation.payload);
     // Caught where the future is made as well as where it is polled.

@@ -11,8 +11,10 @@
 //! BEGIN;                            -- so that an ordinary rollback follows
 //! SELECT <position>                 -- a WAL position at or after the PREPARE
 //! ```
-//! All else that it needs is done when the work is, by the one statement that looks at what it left: that
-//! one is planned once for each session, and the server reads and plans the text above for every branch.
+//! The server reads and plans this text for every branch, so all else is asked before, when the work is done, by
+//! a statement that it plans once for each session. Where nobody can have touched the session since, as in an
+//! operation, `SAVEPOINT` is guard enough: it fails in a failed transaction (25P02) and outside of one (25P01),
+//! and there is nothing to plan.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,7 @@ use super::begin::LocalTransaction;
 use super::control::bounded;
 use super::evidence::{self, ANCHOR_POSITION, Anchor, XidStatus};
 use super::operation;
-use super::sql::{self, Refused, Sql, abort_reason, column, guard, is_lost, simple, synchronous};
+use super::sql::{self, Refused, Sql, abort_reason, guard, is_lost, simple, synchronous};
 use super::{Inner, Open, marker};
 use crate::resource::{BranchContext, Prepared};
 
@@ -49,7 +51,8 @@ pub(super) struct Probe {
 }
 
 /// Text that does not change, so that the server plans it once for each session: it is asked in every
-/// branch. The guard stands first, and what follows is not evaluated if it fails.
+/// branch. The guard stands first, and what follows is not evaluated if it fails. No table is named: its lock
+/// would be one more to be prepared, and let go of at the end.
 ///
 /// The server's identity is kept in a setting of the session, since reading it from the control file costs
 /// more than all else here. The setting lives and dies with the server's own session, whoever is connected to
@@ -61,9 +64,8 @@ pub(super) struct Probe {
 const PROBE: &str = concat!(
     "\
 SELECT 1/(current_setting('pactum.branch', true) IS NOT DISTINCT FROM $1)::int, \
-       CASE WHEN ($2 AND current_setting('transaction_read_only') = 'on') \
-              OR NOT EXISTS (SELECT FROM pg_catalog.pg_foreign_server) \
-            THEN pg_current_xact_id_if_assigned()::text ELSE pg_current_xact_id()::text END, \
+       pg_current_xact_id_if_assigned()::text, \
+       current_setting('transaction_read_only')::bool, \
        pg_backend_pid(), \
        CASE WHEN NOT pg_is_in_recovery() THEN coalesce( \
            nullif(current_setting('pactum.server', true), ''), \
@@ -73,6 +75,10 @@ SELECT 1/(current_setting('pactum.branch', true) IS NOT DISTINCT FROM $1)::int, 
     synchronous!()
 );
 
+/// Assigns an xid where a write could have left none: through a foreign server.
+const XID_IF_FOREIGN: &str = "\
+SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_foreign_server) THEN pg_current_xact_id()::text END";
+
 /// Looks at a local transaction whose work is done: fails now rather than at Prepare if it
 /// cannot be prepared, and finds its xid.
 ///
@@ -81,15 +87,17 @@ SELECT 1/(current_setting('pactum.branch', true) IS NOT DISTINCT FROM $1)::int, 
 /// null (`failure-matrix` C9, H7, seen). Else an xid is assigned here, so that the fate of a
 /// PREPARE can be looked up even if its answer is lost.
 pub(super) async fn probe(local: &mut LocalTransaction) -> Result<Probe, AbortReason> {
-    let (name, read_only) = (local.name.to_string(), local.options.is_read_only());
+    let (name, begun_read_only) = (local.name.to_string(), local.options.is_read_only());
     let looked = async {
-        let query = sqlx::query(PROBE).bind(name).bind(read_only);
-        let row = query.fetch_one(local.connection()).await?;
-        let xid: Option<String> = row.try_get(1)?;
-        let server: Option<String> = row.try_get(3)?;
+        let row = sqlx::query(PROBE).bind(name).fetch_one(local.connection()).await?;
+        let (mut xid, still_read_only): (Option<String>, bool) = (row.try_get(1)?, row.try_get(2)?);
+        if xid.is_none() && !(begun_read_only && still_read_only) {
+            xid = sqlx::query_scalar(XID_IF_FOREIGN).fetch_one(local.connection()).await?;
+        }
+        let server: Option<String> = row.try_get(4)?;
         Ok(Probe {
             xid: xid.as_deref().map(number).transpose()?,
-            pid: row.try_get(2)?,
+            pid: row.try_get(3)?,
             server: server.and_then(|server| {
                 server.split_once(' ').map(|(system, timeline)| (system.to_owned(), timeline.to_owned()))
             }),
@@ -108,22 +116,32 @@ where
     text.parse().map_err(|error| sqlx::Error::Protocol(format!("{text:?}: {error}")))
 }
 
+/// What stands before the PREPARE, so that it says success only of the branch's own transaction.
+#[derive(Clone, Copy, Debug)]
+enum Proof {
+    /// Whose transaction it is, and that it has not failed.
+    Guard,
+    /// That it has not failed: whose it is was seen a moment ago, and no one else has had the session since.
+    JustSeen,
+}
+
 /// The prepare hook.
 pub(super) async fn prepare(
     inner: &Inner,
     branch: &BranchContext,
     operation: Option<&pactum_core::coordinator::Operation>,
 ) -> Result<Prepared, AbortReason> {
-    let open = match operation {
-        None => inner.take_open(&branch.name),
-        Some(operation) => Some(run(inner, branch, operation).await?),
+    let (open, proof) = match operation {
+        None => (inner.take_open(&branch.name), Proof::Guard),
+        Some(operation) => (Some(run(inner, branch, operation).await?), Proof::JustSeen),
     };
     let Some(open) = open else {
-        return not_open(inner, &branch.name).await;
+        // Rare, and large: apart from what every branch needs room for.
+        return Box::pin(not_open(inner, &branch.name)).await;
     };
     match open.probe.xid {
         None => end_read_only(open.local).await,
-        Some(xid) => prepare_open(inner, branch, open.local, xid, open.probe).await,
+        Some(xid) => prepare_open(inner, branch, open.local, xid, open.probe, proof).await,
     }
 }
 
@@ -176,7 +194,7 @@ async fn end_read_only(mut local: LocalTransaction) -> Result<Prepared, AbortRea
     let sql = guard(Sql::default().text("SELECT 1/"), &local.name).text("::int; COMMIT; BEGIN");
     match simple(local.connection(), sql).await {
         Ok(_) => {
-            local.roll_back().await;
+            local.let_go();
             Ok(Prepared::ReadOnly)
         }
         Err(error) => {
@@ -192,12 +210,13 @@ async fn prepare_open(
     mut local: LocalTransaction,
     xid: u64,
     probe: Probe,
+    proof: Proof,
 ) -> Result<Prepared, AbortReason> {
-    let message = prepare_message(&branch.name, inner.keeps_witness());
+    let message = prepare_message(&branch.name, inner.keeps_witness(), proof);
     let answer = simple(local.connection(), message).await.and_then(|rows| {
         let row = rows.last().ok_or(sqlx::Error::RowNotFound)?;
         let (system, timeline) = probe.server.ok_or(sqlx::Error::RowNotFound)?;
-        let position = column(row, 0)?;
+        let position: String = row.try_get_unchecked(0)?;
         Anchor::from_columns(&system, &timeline, &position)
             .ok_or_else(|| sqlx::Error::Protocol(String::from("the server's identity is unreadable")))
     });
@@ -216,15 +235,23 @@ async fn prepare_open(
                 local.roll_back().await;
             }
             // Even a plain refusal may be that of a statement after the PREPARE.
-            undo_lost_prepare(inner, branch, xid, lingering).await;
+            Box::pin(undo_lost_prepare(inner, branch, xid, lingering)).await;
             Err(reason)
         }
     }
 }
 
-fn prepare_message(name: &PreparedName, witness: bool) -> Sql {
-    let sql = guard(Sql::default().text("SELECT 1/"), name).text("::int; ");
+fn prepare_message(name: &PreparedName, witness: bool, proof: Proof) -> Sql {
+    let sql = match proof {
+        Proof::Guard => guard(Sql::default().text("SELECT 1/"), name).text("::int; "),
+        Proof::JustSeen => Sql::default(),
+    };
     let sql = if witness { marker::insert(sql, name, "true").text("; ") } else { sql };
+    let sql = match proof {
+        Proof::Guard => sql,
+        // After the marker, which would be a subtransaction's otherwise.
+        Proof::JustSeen => sql.text("SAVEPOINT pactum; "),
+    };
     sql.text("PREPARE TRANSACTION '").splice(name).text("'; BEGIN; SELECT ").text(ANCHOR_POSITION)
 }
 

@@ -136,7 +136,7 @@ pub(super) fn abort_reason(doing: &str, error: &sqlx::Error) -> AbortReason {
     let code = code(error).unwrap_or_default();
     let (kind, hint) = match code.as_str() {
         "25P02" => (AbortKind::LocalFailure, "; a statement of the branch had failed before"),
-        "22012" => (
+        "22012" | "25P01" => (
             AbortKind::LocalFailure,
             "; the branch's transaction was ended by its user (what he committed stays)",
         ),
