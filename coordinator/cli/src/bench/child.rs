@@ -77,6 +77,8 @@ async fn coordinator(orders: CoordinatorOrders, parent: &mut Parent) -> Result<(
         listen: orders.listen,
         admin_listen: any,
         prepare_record_after: orders.prepare_record_after.unwrap_or(usual.prepare_record_after),
+        // Twice what `bench open` opens at most: each shard has its share, and no two have equally many.
+        transactions_open_max: usual.transactions_open_max * 2,
         ..usual
     };
     let running = Running::start(config).await?;
