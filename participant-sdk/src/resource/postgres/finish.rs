@@ -14,12 +14,14 @@
 //! A connection lost on the way (D2) is followed by one attempt on a new one, by evidence.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use pactum_core::id::PreparedName;
 use pactum_core::outcome::{BranchOutcome, HeuristicOutcome};
 use pactum_core::vote::Evidence;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
+use tokio::time::timeout;
 
 use super::control::{Control, bounded};
 use super::evidence::{self, Anchor, XidStatus};
@@ -27,6 +29,10 @@ use super::operation::unsettled;
 use super::sql::{Refused, SYNCHRONOUS, Sql, code, is_lost, refusal, simple};
 use super::{Inner, marker};
 use crate::resource::{BranchContext, HookError, PreparedBranch};
+
+/// How long the list of what is prepared waits for its turn. Well below what a scan may take in all, or a queue
+/// that is longer for long would keep it from ever being made.
+const TURN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What became of one attempt to end a branch by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +159,9 @@ pub(super) async fn abort(
 /// The recover hook: our cluster's names in this database, and no others.
 pub(super) async fn recover(inner: &Inner, prefix: &str) -> Result<Vec<PreparedBranch>, HookError> {
     // Behind all whose decisions are known: after an outage those are most of what is prepared, and whatever has
-    // ended by then need not be listed. Never closed.
-    let _turn = inner.ending().turns.acquire().await;
+    // ended by then need not be listed. But not for as long as it takes: a branch that nobody tells of is found
+    // by no one else.
+    let _turn = timeout(TURN_TIME_MAX, inner.ending().turns.acquire()).await;
     let mut control = inner.control().await?;
     let scan = async {
         let rows = sqlx::query(
@@ -372,4 +379,24 @@ async fn make_durable(session: &mut PgConnection) -> Result<(), sqlx::Error> {
         simple(session, Sql::default().text("ROLLBACK")).await?;
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::postgres::PgPoolOptions;
+
+    use super::super::PostgresResource;
+    use super::*;
+
+    /// Whoever ends branches may do so for hours.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_goes_on_without_a_turn_when_none_is_to_be_had() {
+        let pool = PgPoolOptions::new().connect_lazy("postgres://127.0.0.1:1/none").unwrap();
+        let resource = PostgresResource::new("bank", pool).unwrap().ending_connections(2);
+        let _all = resource.inner.ending().turns.acquire_many(2).await.unwrap();
+        let listed = timeout(Duration::from_mins(1), recover(&resource.inner, "pactum:")).await;
+        // It got as far as asking for a connection.
+        let refused = listed.expect("the list waits for ever").unwrap_err();
+        assert!(refused.to_string().contains("no connection"), "{refused}");
+    }
 }

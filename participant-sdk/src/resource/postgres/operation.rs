@@ -75,17 +75,7 @@ pub(super) async fn execute(
     let mut local =
         LocalTransaction::begin(&inner.pool, branch.name.clone(), branch.deadline, BeginOptions::new())
             .await
-            .map_err(|error| {
-                let kind = match error {
-                    BranchError::DeadlinePassed => AbortKind::Deadline,
-                    BranchError::NotStarted
-                    | BranchError::NoConnection { .. }
-                    | BranchError::NotBegun { .. }
-                    | BranchError::Ended(_)
-                    | BranchError::NotEnlisted(_) => AbortKind::LocalFailure,
-                };
-                AbortReason::new(kind, &error.to_string())
-            })?;
+            .map_err(|error| not_begun(&error))?;
 
     let payload = Arc::clone(&operation.payload);
     // Caught where the future is made as well as where it is polled.
@@ -107,6 +97,18 @@ pub(super) async fn execute(
     };
     local.close();
     Err(reason)
+}
+
+fn not_begun(error: &BranchError) -> AbortReason {
+    let kind = match error {
+        BranchError::DeadlinePassed => AbortKind::Deadline,
+        BranchError::NotStarted
+        | BranchError::NoConnection { .. }
+        | BranchError::NotBegun { .. }
+        | BranchError::Ended(_)
+        | BranchError::NotEnlisted(_) => AbortKind::LocalFailure,
+    };
+    AbortReason::new(kind, &error.to_string())
 }
 
 /// What a panic said.
