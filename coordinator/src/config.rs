@@ -65,8 +65,8 @@ pub struct Config {
     /// false: whoever reaches the port could end transactions.
     pub unsafe_admin: bool,
 
-    /// Tasks that share the transactions by gid. Default: the number of cores. More than cores
-    /// makes batches smaller; fewer leaves cores idle.
+    /// Tasks that share the transactions by gid. Default: [`worker_threads`](Self::worker_threads). More than
+    /// threads makes batches smaller; fewer leaves threads idle.
     pub shards: usize,
     /// Open transactions, all shards together. Default 1 000 000. More costs memory, about 1 KiB
     /// each, and more where payloads are large; fewer sheds new ones sooner while many wait for people or
@@ -207,7 +207,7 @@ impl Default for Config {
             admin_read_only: false,
             admin_hosts: Vec::new(),
             unsafe_admin: false,
-            shards: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            shards: Self::worker_threads(),
             transactions_open_max: 1_000_000,
             shard_queue_max: 8192,
             pipeline_in_flight_max: 8192,
@@ -332,6 +332,17 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// How many worker threads a process that serves does best with: one fewer than there are processors, and
+    /// at least one. The command's runtime has so many, and by default there are as many shards.
+    ///
+    /// A runtime that has a thread to spare wakes it whenever a message arrives, to look for work that one
+    /// thread could do just as well. The processor that is left free is the kernel's, and the log's if it runs
+    /// on the same machine.
+    #[must_use]
+    pub fn worker_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
+    }
+
     /// Checks every value, and the addresses.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ mod server;
 use std::process::ExitCode;
 
 use clap::Parser;
+use pactum_coordinator::Config;
 
 use crate::args::{Cli, Command};
 use crate::exit::Exit;
@@ -70,7 +71,9 @@ fn main() -> ExitCode {
         logging::USUAL
     };
     let result = logging::start(&cli.global, unasked).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(Config::worker_threads()).enable_all();
+        let runtime = runtime.build().map_err(|error| {
             Failure::new(Exit::Failed, "the asynchronous runtime could not be started").because(&error)
         })?;
         let result = runtime.block_on(command::run(cli, &output));

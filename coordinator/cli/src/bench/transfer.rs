@@ -23,7 +23,7 @@ use super::process::Process;
 use super::relay::Wires;
 use super::report::{Report, Row};
 use super::run::{FREE, System, Watched, measure, warm_up};
-use super::sample::{Sample, Spread};
+use super::sample::{Sample, Spread, ratios};
 use super::wire::{
     BankOrders, CoordinatorOrders, HandWrittenWork, OneDatabaseWork, Orders, Run, TransferWork, Work,
 };
@@ -72,13 +72,21 @@ impl Kind {
 /// Runs it.
 pub(super) async fn run(options: &Transfer, output: &Output) -> Result<Exit, Failure> {
     chart::check(&options.common)?;
-    let report = measure_all(options, output).await?;
+    let Measured { report, .. } = measure_all(options, output).await?;
     report.show(&options.common, output)?;
     Ok(report.exit())
 }
 
+/// The figures, and the rate of the reference run against hand-written two-phase commit.
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) report: Report,
+    pub(super) to_safe: Spread,
+    pub(super) to_unsafe: Spread,
+}
+
 /// Measures, counts the money after each measurement, and puts the figures together.
-pub(super) async fn measure_all(options: &Transfer, output: &Output) -> Result<Report, Failure> {
+pub(super) async fn measure_all(options: &Transfer, output: &Output) -> Result<Measured, Failure> {
     let rounds = options.common.rounds.unwrap_or(ROUNDS);
     let time = options.common.measure.unwrap_or(MEASURE);
     let mut bench = Bench::open(options, time).await?;
@@ -110,7 +118,13 @@ pub(super) async fn measure_all(options: &Transfer, output: &Output) -> Result<R
     for (in_flight, taken) in &all {
         taken.tell(*in_flight, &mut report);
     }
-    Ok(report)
+    let reference = all.iter().find(|(in_flight, _)| *in_flight == REFERENCE).unwrap_or(&all[0]);
+    let [own, safe, unsafe_, _] = &reference.1.timed;
+    let rate = |sample: &Sample| sample.measured.per_second();
+    let (to_safe, to_unsafe) = (ratios(own, safe, rate), ratios(own, unsafe_, rate));
+    report.ratio_to_safe = Some(to_safe.median);
+    report.ratio_to_unsafe = Some(to_unsafe.median);
+    Ok(Measured { report, to_safe, to_unsafe })
 }
 
 /// The samples of one number of transfers at once, in the order of [`Kind::ALL`].
@@ -128,18 +142,7 @@ impl Taken {
             let row = row.counted(self.counted.get(place));
             if kind == Kind::Pactum { report.runs.push(row) } else { report.beside.push(row) }
         }
-        let [own, safe, unsafe_, _] = &self.timed;
-        if in_flight == REFERENCE || report.ratio_to_safe.is_none() {
-            report.ratio_to_safe = Some(ratio(own, safe));
-            report.ratio_to_unsafe = Some(ratio(own, unsafe_));
-        }
     }
-}
-
-/// Round by round: what disturbs the machine disturbs both of a round.
-fn ratio(own: &[Sample], other: &[Sample]) -> f64 {
-    let pairs = own.iter().zip(other);
-    Spread::of(pairs.map(|(own, other)| own.measured.per_second() / other.measured.per_second())).median
 }
 
 /// Everything that stays from one measurement to the next.

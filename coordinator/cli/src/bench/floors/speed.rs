@@ -3,7 +3,7 @@
 use super::super::commit::{Kind, REFERENCE, SINGLE_ROW, measure_sizes};
 use super::super::options::{Common, Floors, LogKind, Transfer};
 use super::super::sample::{Sample, Spread, ratios};
-use super::super::transfer;
+use super::super::transfer::{self, Measured};
 use super::floor::{Bound, Floor};
 use super::{Judged, sound};
 use crate::failure::Failure;
@@ -70,16 +70,14 @@ fn scaled(spread: Spread, by: f64) -> Spread {
 /// `bench transfer`.
 pub(super) async fn transfer(options: &Floors, output: &Output) -> Result<Judged, Failure> {
     let options = Transfer { in_flight: vec![TRANSFERS], common: common(options) };
-    let report = transfer::measure_all(&options, output).await?;
+    let Measured { report, to_safe, to_unsafe } = transfer::measure_all(&options, output).await?;
     sound(&report)?;
-    let known = |ratio: Option<f64>| Spread::of([ratio.unwrap_or(f64::NAN)]);
-    let (safe, not_safe) = (known(report.ratio_to_safe), known(report.ratio_to_unsafe));
     let floors = vec![
-        Floor::new("transfer: rate, 64 in flight, against hand-written, safe", safe, Bound::AtLeast(1.0))
+        Floor::new("transfer: rate, 64 in flight, against hand-written, safe", to_safe, Bound::AtLeast(1.0))
             .aim(1.1),
         Floor::new(
             "transfer: rate, 64 in flight, against hand-written, unsafe",
-            not_safe,
+            to_unsafe,
             Bound::AtLeast(0.8),
         )
         .aim(0.9),
