@@ -22,6 +22,7 @@ pub(crate) mod history;
 mod inspect;
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -102,17 +103,25 @@ impl Shard {
         let mut inputs = Vec::with_capacity(BATCH_MAX);
         let mut answers = Vec::with_capacity(BATCH_MAX);
         let mut calls = Vec::with_capacity(BATCH_MAX);
+        let mut alarm = pin!(sleep_until(self.origin));
         loop {
             let timeout = self.core.poll_timeout().map(|at| self.origin + at.since_origin());
             let look = self.admission.next_look().map(|at| self.origin + at.since_origin());
             let due = [timeout, self.backlog.next_look(), look].into_iter().flatten().min();
+            // One that goes off too early costs one turn. Deadlines come and go with each transaction, and to set
+            // it anew for each would cost more: the runtime is woken to look at its timers.
+            if let Some(due) = due
+                && (due < alarm.deadline() || alarm.is_elapsed())
+            {
+                alarm.as_mut().reset(due);
+            }
             let more = tokio::select! {
                 biased;
                 count = self.answers.recv_many(&mut answers, BATCH_MAX) => count > 0,
                 count = self.inputs.recv_many(&mut inputs, BATCH_MAX) => count > 0,
                 count = self.calls.recv_many(&mut calls, BATCH_MAX) => count > 0,
                 () = self.journal.room(), if self.journal.is_waiting() => true,
-                () = async { sleep_until(due.unwrap_or(self.origin)).await }, if due.is_some() => true,
+                () = &mut alarm, if due.is_some() => true,
             };
             if !more {
                 return;
