@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     };
     let result = logging::start(&cli.global, unasked).and_then(|()| {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
-        runtime.worker_threads(Config::worker_threads()).enable_all();
+        runtime.worker_threads(worker_threads()?).enable_all();
         let runtime = runtime.build().map_err(|error| {
             Failure::new(Exit::Failed, "the asynchronous runtime could not be started").because(&error)
         })?;
@@ -88,4 +88,12 @@ fn main() -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// How many threads run the tasks. The variable is the runtime's own, which would panic if it cannot be read.
+fn worker_threads() -> Result<usize, Failure> {
+    const NAME: &str = "TOKIO_WORKER_THREADS";
+    let Some(text) = std::env::var_os(NAME) else { return Ok(Config::worker_threads()) };
+    let threads = text.to_str().and_then(|text| text.parse().ok()).filter(|threads| *threads > 0);
+    threads.ok_or_else(|| Failure::usage(format!("{NAME} is {text:?}, and must be a number of at least 1")))
 }

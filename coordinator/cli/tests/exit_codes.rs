@@ -94,6 +94,19 @@ fn wrong_usage_is_told_apart_from_failure() {
     }
 }
 
+/// The runtime itself would panic at it.
+#[test]
+fn a_number_of_threads_that_cannot_be_is_refused() {
+    for threads in ["0", "-1", "many", ""] {
+        let output =
+            pactum(&["explain", "PACTUM-1001"]).env("TOKIO_WORKER_THREADS", threads).output().unwrap();
+        assert_exit(&output, 2);
+        assert!(stderr(&output).contains("at least 1"), "{}", stderr(&output));
+    }
+    let output = pactum(&["explain"]).env("TOKIO_WORKER_THREADS", "3").output().unwrap();
+    assert_exit(&output, 0);
+}
+
 #[test]
 fn an_interrupt_has_its_own_code() {
     let server = Server::start();
