@@ -24,8 +24,8 @@ use super::operation::unsettled;
 use super::sql::is_lost;
 use crate::resource::HookError;
 
-/// For how long a look answers those who come after it. Decisions of one outage come faster than that; whatever
-/// was seen is kept until somebody asks after that.
+/// For how long a look answers those who come after it: decisions of one outage come faster than that. No
+/// promise hangs on it. What was seen is kept until somebody asks later than that.
 const SEEN_FOR: Duration = Duration::from_secs(1);
 
 type Answer = Result<Option<u64>, HookError>;
