@@ -95,5 +95,6 @@ fn worker_threads() -> Result<usize, Failure> {
     const NAME: &str = "TOKIO_WORKER_THREADS";
     let Some(text) = std::env::var_os(NAME) else { return Ok(Config::worker_threads()) };
     let threads = text.to_str().and_then(|text| text.parse().ok()).filter(|threads| *threads > 0);
+    let text = text.to_string_lossy();
     threads.ok_or_else(|| Failure::usage(format!("{NAME} is {text:?}, and must be a number of at least 1")))
 }
