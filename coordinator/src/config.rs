@@ -340,7 +340,7 @@ impl Config {
     /// on the same machine.
     #[must_use]
     pub fn worker_threads() -> usize {
-        std::thread::available_parallelism().map_or(1, |processors| (processors.get() - 1).max(1))
+        std::thread::available_parallelism().map_or(1, |processors| threads_beside(processors.get()))
     }
 
     /// Checks every value, and the addresses.
@@ -468,6 +468,10 @@ impl Config {
     }
 }
 
+fn threads_beside(processors: usize) -> usize {
+    processors.saturating_sub(1).max(1)
+}
+
 /// Whether it may stand in a `Host` header, before the port.
 fn is_host(host: &str) -> bool {
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -520,6 +524,12 @@ mod tests {
         assert_eq!(missing(with(&None, &tokens)), "tls.certificate and tls.key");
         with(&tls, &tokens).check().unwrap();
         Config { unsafe_admin: true, ..base }.check().unwrap();
+    }
+
+    #[test]
+    fn one_processor_is_left_free_if_there_is_more_than_one() {
+        assert_eq!([1, 2, 3, 64].map(threads_beside), [1, 1, 2, 63]);
+        assert_eq!(Config::default().shards, Config::worker_threads());
     }
 
     #[test]

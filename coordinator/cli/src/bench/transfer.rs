@@ -72,21 +72,21 @@ impl Kind {
 /// Runs it.
 pub(super) async fn run(options: &Transfer, output: &Output) -> Result<Exit, Failure> {
     chart::check(&options.common)?;
-    let Measured { report, .. } = measure_all(options, output).await?;
+    let Compared { report, .. } = measure_all(options, output).await?;
     report.show(&options.common, output)?;
     Ok(report.exit())
 }
 
 /// The figures, and the rate of the reference run against hand-written two-phase commit.
 #[derive(Debug)]
-pub(super) struct Measured {
+pub(super) struct Compared {
     pub(super) report: Report,
     pub(super) to_safe: Spread,
     pub(super) to_unsafe: Spread,
 }
 
 /// Measures, counts the money after each measurement, and puts the figures together.
-pub(super) async fn measure_all(options: &Transfer, output: &Output) -> Result<Measured, Failure> {
+pub(super) async fn measure_all(options: &Transfer, output: &Output) -> Result<Compared, Failure> {
     let rounds = options.common.rounds.unwrap_or(ROUNDS);
     let time = options.common.measure.unwrap_or(MEASURE);
     let mut bench = Bench::open(options, time).await?;
@@ -124,7 +124,7 @@ pub(super) async fn measure_all(options: &Transfer, output: &Output) -> Result<M
     let (to_safe, to_unsafe) = (ratios(own, safe, rate), ratios(own, unsafe_, rate));
     report.ratio_to_safe = Some(to_safe.median);
     report.ratio_to_unsafe = Some(to_unsafe.median);
-    Ok(Measured { report, to_safe, to_unsafe })
+    Ok(Compared { report, to_safe, to_unsafe })
 }
 
 /// The samples of one number of transfers at once, in the order of [`Kind::ALL`].

@@ -91,7 +91,7 @@ async fn commit_by_evidence(
     xid: u64,
     anchor: &Anchor,
 ) -> Result<BranchOutcome, HookError> {
-    let found = inner.look_ups.prepared_xid(inner.ending(), name, xid).await?;
+    let found = inner.look_ups.prepared_xid(inner.ending(), name).await?;
     if found == Some(xid) && attempt(inner, name, Verb::Commit).await? == Ended::Done {
         return Ok(BranchOutcome::Committed);
     }

@@ -3,7 +3,7 @@
 use super::super::commit::{Kind, REFERENCE, SINGLE_ROW, measure_sizes};
 use super::super::options::{Common, Floors, LogKind, Transfer};
 use super::super::sample::{Sample, Spread, ratios};
-use super::super::transfer::{self, Measured};
+use super::super::transfer::{self, Compared};
 use super::floor::{Bound, Floor};
 use super::{Judged, sound};
 use crate::failure::Failure;
@@ -70,7 +70,7 @@ fn scaled(spread: Spread, by: f64) -> Spread {
 /// `bench transfer`.
 pub(super) async fn transfer(options: &Floors, output: &Output) -> Result<Judged, Failure> {
     let options = Transfer { in_flight: vec![TRANSFERS], common: common(options) };
-    let Measured { report, to_safe, to_unsafe } = transfer::measure_all(&options, output).await?;
+    let Compared { report, to_safe, to_unsafe } = transfer::measure_all(&options, output).await?;
     sound(&report)?;
     let floors = vec![
         Floor::new("transfer: rate, 64 in flight, against hand-written, safe", to_safe, Bound::AtLeast(1.0))
